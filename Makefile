@@ -1,0 +1,42 @@
+# headrace: what a developer and CI run. `make demo ARGS="--keep"` passes ARGS on.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell command -v $(p)),$(p))))
+BIN := .venv/bin
+ARGS ?=
+UV_VERSION := 0.13.9
+
+.PHONY: install demo check format test crash lock clean help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+install: .venv/.installed  ## what is missing, from the lock
+
+.venv/.installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: install  ## the whole loop on real parts, live in the terminal
+	@$(BIN)/headrace demo $(ARGS)
+
+check: install  ## style, types, directions of import
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install  ## every test, the real broker and the real Triton included
+	$(BIN)/pytest $(ARGS)
+
+lock:  ## resolve the dependencies again
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --all-extras --group dev pyproject.toml --output-file requirements.lock
+
+clean:  ## everything that was built or recorded here
+	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis
