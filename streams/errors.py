@@ -1,0 +1,36 @@
+"""What can go wrong on the stream side, by what the caller can do about it.
+
+HeadraceError
+├── RejectedEventError       dead-letter it: the event is broken, the next one may be fine
+├── ScorerUnavailableError   fall back: this list comes from a lower rung
+└── StartError               stop: an operator must act
+    └── SettingsError        stop: a setting is wrong
+"""
+
+
+class HeadraceError(Exception):
+    """Any failure that Headrace itself reports: one sentence with what, which, and what to do."""
+
+
+class RejectedEventError(HeadraceError):
+    """An event cannot be accepted."""
+
+    def __init__(self, reason: str, detail: str, field: str | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        """One of records.REASONS: a bounded label."""
+        self.detail = detail
+        self.field = field
+        """The offending field, when one can be named."""
+
+
+class ScorerUnavailableError(HeadraceError):
+    """The model server is dead, late or answers with an error."""
+
+
+class StartError(HeadraceError):
+    """A role cannot start or go on: its message is what the operator reads."""
+
+
+class SettingsError(StartError):
+    """A setting is unknown, malformed or contradicts another."""

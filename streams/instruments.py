@@ -1,0 +1,137 @@
+"""Every Prometheus instrument of every role, on a registry passed in.
+
+Names are headrace_<noun>_<unit>[_total] in base units; labels are few and bounded, never ids.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.06,
+    0.1,
+    0.25,
+    1.0,
+    5.0,
+)
+
+
+class WorkerInstruments:
+    """What a worker counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.interactions = Counter(
+            "headrace_interactions", "Interactions folded into a history.", ["type"], registry=registry
+        )
+        self.replayed = Counter(
+            "headrace_replayed_interactions", "Interactions read again after a restart, not folded.", registry=registry
+        )
+        self.duplicates = Counter(
+            "headrace_duplicate_interactions", "Interactions dropped by their event_id.", registry=registry
+        )
+        self.dead_letters = Counter("headrace_dead_letters", "Rejected events.", ["topic", "reason"], registry=registry)
+        self.recommendations = Counter(
+            "headrace_recommendations", "Lists sent or returned.", ["rung"], registry=registry
+        )
+        self.items_recommended = Counter(
+            "headrace_recommended_items", "Items in those lists, by what proposed them.", ["source"], registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "headrace_stage_seconds",
+            "Time a batch spends in a stage.",
+            ["stage"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.latency_seconds = Histogram(
+            "headrace_recommendation_latency_seconds",
+            "From the broker's timestamp of an event to its list being acknowledged.",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.batch_events = Histogram(
+            "headrace_batch_events",
+            "Events a fetched batch.",
+            buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384),
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "headrace_consumer_lag_records",
+            "Records behind the end of a partition.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.scorer_failures = Counter(
+            "headrace_scorer_failures", "Requests to Triton that failed or were late.", ["reason"], registry=registry
+        )
+        self.generation = Gauge("headrace_generation", "Newest generation followed.", registry=registry)
+        self.generation_timestamp = Gauge(
+            "headrace_generation_timestamp_seconds", "When the newest generation arrived.", registry=registry
+        )
+        self.catalogue_items = Gauge("headrace_catalogue_items", "Items with a row.", registry=registry)
+        self.retired_items = Gauge("headrace_retired_items", "Items never recommended any more.", registry=registry)
+        self.table_bytes = Gauge(
+            "headrace_table_bytes", "Disk used by a partition of the table.", ["partition"], registry=registry
+        )
+        self.cached_users = Gauge("headrace_cached_users", "Users whose state is in memory.", registry=registry)
+        self.expired_users = Counter("headrace_expired_users", "Idle users forgotten.", registry=registry)
+        self.recovered = Counter("headrace_recovered_records", "Changelog records applied.", registry=registry)
+        self.http_seconds = Histogram(
+            "headrace_http_request_seconds",
+            "HTTP requests by route and status.",
+            ["route", "status"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+
+
+class LearnerInstruments:
+    """What the learner counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.examples = Counter("headrace_learned_examples", "Outcomes predicted, scored, learned.", registry=registry)
+        self.skipped = Counter(
+            "headrace_skipped_outcomes", "Outcomes seen before, not learned again.", registry=registry
+        )
+        self.loss = Gauge("headrace_learner_loss", "Training loss, mean of the last step.", registry=registry)
+        self.quality = Gauge(
+            "headrace_prequential_quality", "Over the last window of outcomes.", ["model", "metric"], registry=registry
+        )
+        self.step_seconds = Histogram(
+            "headrace_learner_step_seconds",
+            "Time a micro-batch.",
+            ["stage"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.generations = Counter("headrace_published_generations", "Generations published.", registry=registry)
+        self.versions = Counter("headrace_published_versions", "Full versions written.", registry=registry)
+        self.generation_timestamp = Gauge(
+            "headrace_published_generation_timestamp_seconds", "When the newest was published.", registry=registry
+        )
+        self.publish_seconds = Histogram(
+            "headrace_publish_seconds", "Time to publish a generation.", buckets=_LATENCY_BUCKETS, registry=registry
+        )
+        self.lag = Gauge(
+            "headrace_learner_lag_records", "Records behind the end of examples.", ["partition"], registry=registry
+        )
+        self.decisions = Counter("headrace_gate_decisions", "Decisions of the gate.", ["decision"], registry=registry)
+
+
+def declared_names() -> set[str]:
+    """Return the names under which the instruments are scraped, for checks of dashboards and alerts."""
+    registry = CollectorRegistry()
+    WorkerInstruments(registry)
+    LearnerInstruments(registry)
+    return {family.name for family in registry.collect()}

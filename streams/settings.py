@@ -1,0 +1,252 @@
+"""Every setting, read once at the start: environment over file over defaults.
+
+A setting is named HEADRACE_ and its path with double underscores (HEADRACE_HTTP__PORT); the file is TOML with the same
+names in lower case, `headrace.toml` here or what HEADRACE_CONFIG names. Unknown names are refused.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from streams.errors import SettingsError
+
+PREFIX = "HEADRACE_"
+FILE_VARIABLE = "HEADRACE_CONFIG"
+DEFAULT_FILE = "headrace.toml"
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Group):
+    """How to speak to the brokers; passed through to every client."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    partitions: Positive = 4
+    """Of the topics keyed by user, when Headrace creates them."""
+    replication_factor: Positive = 1
+    session_timeout_seconds: PositiveFloat = 6.0
+    """A dead worker's users move to another after this."""
+
+
+class TritonSettings(_Group):
+    """The model server."""
+
+    url: str = "127.0.0.1:8001"
+    """gRPC address, host:port."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    timeout_ms: Positive = 40
+    """A list waits this long for the model, then falls to a lower rung."""
+    batch_users: Positive = 32
+    """Users a request; measured: 32 reach 87 % of in-process speed."""
+    candidates: Positive = 128
+    """Items asked for a user, before seen, retired and excluded ones are taken out."""
+    control_token: SecretStr | None = None
+    """Opens Triton's model-control API, which is closed to strangers when set."""
+
+
+class StateSettings(_Group):
+    """What is remembered of a user."""
+
+    history_length: Annotated[int, Field(ge=1, le=1000)] = 50
+    max_age_days: Positive = 730
+    """Interactions older than this, against the newest one of the user, are forgotten."""
+    idle_days: Positive = 365
+    """A user without events for so long is forgotten, in the state and in its changelog."""
+    duplicate_window: Annotated[int, Field(ge=0, le=255)] = 16
+    """The last so many event ids of a user are checked for a repeated event."""
+    max_late_seconds: Positive = 30 * 86400
+    """An event older than the user's newest by more than this is dead-lettered as too late."""
+    max_future_seconds: Positive = 300
+    """Clock skew allowed to a producer."""
+    cache_users: Positive = 20_000
+    """Users whose state is held in memory, a worker."""
+    standbys: Annotated[int, Field(ge=0, le=3)] = 1
+    """Other workers that follow a partition's changelog, ready to take it."""
+
+
+class ServingSettings(_Group):
+    """What a list looks like."""
+
+    k: Annotated[int, Field(ge=1, le=100)] = 10
+    filter_seen: bool = False
+    """Leave out items of the user's history. Off by default: in many shops people buy again."""
+    deadline_ms: Positive = 100
+    """From reading an event to its list; what is late comes from a lower rung."""
+    recommend: bool = True
+    """Off: the worker folds events into state and answers none of them."""
+    emit_examples: bool = True
+
+
+class HttpSettings(_Group):
+    """The worker's HTTP API."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    advertised: str | None = None
+    """host:port under which other workers reach this one; default host:port."""
+    tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = {}
+    """Bearer token to scopes. Empty means no authentication, which is allowed on loopback only."""
+    max_body_bytes: Positive = 1_048_576
+    max_events: Positive = 1000
+    requests_per_second: PositiveFloat | None = None
+    """Limit a client; none by default."""
+    tls_certfile: Path | None = None
+    tls_keyfile: Path | None = None
+
+
+class LearnerSettings(_Group):
+    """The learner's clockwork; the learning itself is configured in the engine."""
+
+    generation_seconds: PositiveFloat = 1.0
+    version_seconds: PositiveFloat = 300.0
+    checkpoint_seconds: PositiveFloat = 10.0
+    micro_batch: Positive = 256
+    """Outcomes predicted, scored and learned together at most."""
+    policy: Literal["cautious", "fresh"] = "fresh"
+    preset: str = "small"
+    threads: Positive = 1
+
+
+class LogSettings(_Group):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """All settings of all roles."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    broker: str = "127.0.0.1:9092"
+    """Kafka bootstrap servers, host:port[,host:port…]."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = "headrace."
+    """Before every topic and group name, so that deployments can share a Kafka."""
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Path(".headrace")
+    """Local Kafka and Triton, the workers' tables and the learner's checkpoints."""
+    worker_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "worker-1"
+    """Names the worker's folder of tables; unlike for each worker on a machine."""
+    metrics_host: str = "127.0.0.1"
+    worker_metrics_port: Port = 9101
+    learner_metrics_port: Port = 9102
+    pseudonym_key: SecretStr | None = None
+    """When set, user ids are replaced by their keyed hash before anything is stored."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    triton: TritonSettings = TritonSettings()
+    state: StateSettings = StateSettings()
+    serving: ServingSettings = ServingSettings()
+    http: HttpSettings = HttpSettings()
+    learner: LearnerSettings = LearnerSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(  # the signature is pydantic-settings'
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over file."""
+        path = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    @property
+    def models_dir(self) -> Path:
+        """The Triton model repository that versions are written to."""
+        return self.data_dir / "models"
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - as pydantic takes them
+    """Return the settings in force.
+
+    Raises:
+        SettingsError: one sentence that names the wrong setting.
+    """
+    _refuse_unknown(os.environ)
+    file = os.environ.get(FILE_VARIABLE)
+    if file and not Path(file).is_file():
+        raise SettingsError(f"{FILE_VARIABLE} names {file}, which is no file; correct the path or unset it.")
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"Setting {name} is wrong: {first['msg']} (got {_shown(first)}).") from exc
+    except (ValueError, OSError) as exc:  # a file that is no TOML, a group that is no JSON
+        raise SettingsError(f"The settings cannot be read: {exc}.") from exc
+    _refuse_contradictions(settings)
+    return settings
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Return the settings as plain values, secrets masked."""
+    plain = settings.model_dump(mode="json")
+    plain["http"]["tokens"] = {
+        f"token {number} (masked)": scopes for number, scopes in enumerate(settings.http.tokens.values(), start=1)
+    }
+    return plain
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = {FILE_VARIABLE, *_variables(Settings, PREFIX)}
+    for name in environment:
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        if any(name.startswith(f"{group}__") for group in (f"{PREFIX}HTTP__TOKENS",)):
+            continue
+        raise SettingsError(f"Setting {name} is unknown; `headrace config` lists the known ones.")
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield (variable := f"{prefix}{name.upper()}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, f"{variable}__")
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    kafka = settings.kafka
+    if kafka.security_protocol.startswith("SASL") and not (kafka.sasl_mechanism and kafka.sasl_username):
+        raise SettingsError(
+            "HEADRACE_KAFKA__SECURITY_PROTOCOL asks for SASL: set HEADRACE_KAFKA__SASL_MECHANISM, __SASL_USERNAME and "
+            "__SASL_PASSWORD too."
+        )
+    if not settings.http.tokens and settings.http.host not in {"127.0.0.1", "::1", "localhost"}:
+        raise SettingsError(
+            f"HEADRACE_HTTP__HOST is {settings.http.host}, open to others, and HEADRACE_HTTP__TOKENS is empty; set "
+            'tokens, as in {"a-long-secret": ["events", "read"]}, or listen on 127.0.0.1.'
+        )
+    if settings.serving.k > settings.triton.candidates:
+        raise SettingsError("HEADRACE_SERVING__K is above HEADRACE_TRITON__CANDIDATES; raise the latter.")
+
+
+def _shown(error: Any) -> str:  # noqa: ANN401 - pydantic's error details
+    value = error.get("input")
+    secret = {"sasl_password", "control_token", "pseudonym_key", "tokens"} & {str(part) for part in error["loc"]}
+    return "a secret" if secret else repr(value)[:80]

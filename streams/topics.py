@@ -1,0 +1,141 @@
+"""The topics: what each is called, how it is kept, and their creation or check at the start of a role."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from streams.errors import StartError
+from streams.kafka import librdkafka_config
+from streams.settings import Settings
+
+BY_USER: Final = 0
+"""In a TopicSpec: as many partitions as the setting says, the same for all topics keyed by user."""
+
+_COMPACTED: Final = {"cleanup.policy": "compact"}
+_FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
+_LARGE: Final = str(16 * 1024 * 1024)
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """One topic as Headrace needs it."""
+
+    name: str
+    """Without the prefix."""
+    key: str
+    partitions: int = BY_USER
+    config: dict[str, str] = field(default_factory=dict)
+    """What the topic must be set to; the rest is the broker's default."""
+
+
+SPECS: Final = (
+    TopicSpec("interactions", "user_id"),
+    TopicSpec("impressions", "user_id"),
+    TopicSpec("items", "item_id", 1, _COMPACTED),
+    TopicSpec("requests", "user_id"),
+    TopicSpec("recommendations", "user_id"),
+    TopicSpec("examples", "user_id"),
+    # Never compacted: an item's row is its rank among the first appearances in this log.
+    TopicSpec("rows", "item_id", 1, {"cleanup.policy": "delete", **_FOR_EVER}),
+    TopicSpec("weights", "slot/block", 1, {**_COMPACTED, "max.message.bytes": _LARGE}),
+    TopicSpec("decisions", "slot", 1, _COMPACTED),
+    TopicSpec("dead-letters", "as it came", 1, {"max.message.bytes": _LARGE}),
+)
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """What `ensure_topics` found or did."""
+
+    name: str
+    partitions: int
+    cleanup_policy: str
+    retention: str
+    created: bool
+    problem: str | None = None
+
+
+def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: float = 20.0) -> list[TopicState]:
+    """Create the topics that are missing and check the others.
+
+    Raises:
+        StartError: Kafka does not answer or refuses.
+    """
+    admin = AdminClient(librdkafka_config(settings))
+    try:
+        existing = {
+            name: len(topic.partitions) for name, topic in admin.list_topics(timeout=timeout_seconds).topics.items()
+        }
+        missing = [spec for spec in SPECS if settings.prefix + spec.name not in existing]
+        if create and missing:
+            for future in admin.create_topics([_new_topic(settings, spec) for spec in missing]).values():
+                _created(future.result, timeout_seconds)
+        configs = _configs(admin, [settings.prefix + s.name for s in SPECS if create or s not in missing])
+    except KafkaException as exc:
+        raise StartError(
+            f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}); start it (`headrace broker`) or "
+            "correct HEADRACE_BROKER."
+        ) from exc
+    return [_state(settings, spec, existing, configs, created=create and spec in missing) for spec in SPECS]
+
+
+def check_topics(states: list[TopicState]) -> None:
+    """Stop the start when a topic is not what Headrace needs.
+
+    Raises:
+        StartError: it names the first such topic.
+    """
+    for state in states:
+        if state.problem:
+            raise StartError(f"Topic {state.name}: {state.problem}")
+
+
+def _new_topic(settings: Settings, spec: TopicSpec) -> NewTopic:
+    return NewTopic(
+        settings.prefix + spec.name,
+        num_partitions=spec.partitions or settings.kafka.partitions,
+        replication_factor=settings.kafka.replication_factor,
+        config=dict(spec.config),
+    )
+
+
+def _created(result: "object", timeout_seconds: float) -> None:
+    try:
+        result(timeout_seconds)  # type: ignore[operator]
+    except KafkaException as exc:
+        if exc.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another role was faster
+            raise
+
+
+def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found = admin.describe_configs(resources) if resources else {}
+    return {r.name: {k: entry.value for k, entry in future.result(20).items()} for r, future in found.items()}
+
+
+def _state(
+    settings: Settings, spec: TopicSpec, existing: dict[str, int], configs: dict[str, dict[str, str]], *, created: bool
+) -> TopicState:
+    name = settings.prefix + spec.name
+    config = configs.get(name, {})
+    wanted = spec.partitions or settings.kafka.partitions
+    partitions = wanted if created else existing.get(name, 0)
+    problem = None
+    if not partitions:
+        problem = "it does not exist; `headrace topics` creates it."
+    elif spec.partitions and partitions != spec.partitions:
+        problem = f"it has {partitions} partitions and must have {spec.partitions}; recreate it."
+    elif not spec.partitions and partitions != _by_user(settings, existing, wanted):
+        problem = f"it has {partitions} partitions, {settings.prefix}interactions another number; make them equal."
+    else:
+        wrong = [f"{k} is {config.get(k)}, not {v}" for k, v in spec.config.items() if config.get(k) != v]
+        problem = f"{'; '.join(wrong)}; alter its configuration." if wrong else None
+    return TopicState(
+        name, partitions, config.get("cleanup.policy", ""), config.get("retention.ms", ""), created, problem
+    )
+
+
+def _by_user(settings: Settings, existing: dict[str, int], wanted: int) -> int:
+    return existing.get(settings.prefix + "interactions", wanted)
