@@ -2,6 +2,7 @@
 
 HeadraceError
 ├── RejectedEventError       dead-letter it: the event is broken, the next one may be fine
+├── BrokenStateError         set it aside: the user starts afresh
 ├── ScorerUnavailableError   fall back: this list comes from a lower rung
 └── StartError               stop: an operator must act
     └── SettingsError        stop: a setting is wrong
@@ -22,6 +23,10 @@ class RejectedEventError(HeadraceError):
         self.detail = detail
         self.field = field
         """The offending field, when one can be named."""
+
+
+class BrokenStateError(HeadraceError):
+    """A state's bytes cannot be read."""
 
 
 class ScorerUnavailableError(HeadraceError):

@@ -1,0 +1,101 @@
+"""Kafka -> agents: one message a fetched partition batch, its value the list of records.
+
+Stock Faust makes a message, an event, a queue entry and an ack of every record: 15,000 records/s with an agent that
+does nothing. Batches make that cost once a fetch; group membership, assignment, recovery and standbys remain Faust's.
+
+A batch covers the offsets from the end of the one before it to its own last record. What is committed is the end of the
+longest run of finished batches from the front: Faust now and then drops a delivered batch (a rebalance cancels the
+callback), and committing the highest finished offset would then lose its events (measured: 9 of 30,009).
+"""
+
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from faust.transport.drivers import aiokafka
+from faust.types import TP, ConsumerMessage, Message
+
+
+class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types here
+    """The aiokafka consumer, batch by batch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - faust's own
+        super().__init__(*args, **kwargs)
+        self._runs: dict[TP, deque[Message]] = defaultdict(deque)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - faust's signature
+        """Yield one message a partition that has records."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for tp, batch in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                break
+            if batch and (active is None or tp in active or tp in self._buffered_partitions):
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                message = _message(tp, batch, generation)
+                if self.app.topics.acks_enabled_for(tp.topic):
+                    self._runs[tp].append(message)
+                yield tp, message
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets: every batch delivered so far will come again."""
+        self._forget()
+        await super().perform_seek()
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """Move one partition."""
+        self._forget([partition])
+        await super().seek(partition, offset)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let go of partitions, after Faust has committed what it can."""
+        await super().on_partitions_revoked(revoked)
+        self._forget(revoked)
+
+    def _forget(self, tps: Iterable[TP] | None = None) -> None:
+        for tp in list(self._runs) if tps is None else tps:
+            self._runs.pop(tp, None)
+            self._acked.pop(tp, None)
+            self._acked_index.pop(tp, None)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        run = self._runs[tp]
+        end = None
+        while run and run[0].acked:
+            end = run.popleft().offset + 1
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return end
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: offsets between two batches belong to the later one."""
+
+
+class Transport(aiokafka.Transport):  # type: ignore[misc] # faust has no types here
+    """Registered under the entry point faust.transports as `batches`: a broker URL begins with batches://."""
+
+    Consumer = Consumer
+
+
+def _message(tp: TP, batch: list[Any], generation: int) -> ConsumerMessage:
+    last = batch[-1]
+    return ConsumerMessage(
+        topic=last.topic,
+        partition=last.partition,
+        offset=last.offset,
+        timestamp=last.timestamp / 1000.0,
+        timestamp_type=last.timestamp_type,
+        headers=None,
+        key=None,
+        value=batch,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        tp=tp,
+        generation_id=generation,
+    )

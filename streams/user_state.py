@@ -1,0 +1,122 @@
+"""What is remembered of one user, and its bytes in the table and the changelog.
+
+A value is a header, the window of event-id digests and the history, entry after entry:
+
+    header   version u8 | window u8 (digests) | interactions u16 | crc32 u32 of all that follows
+             newest u64 (ms) | offset i64
+    digest   the event id's xxh3, 8 bytes each, oldest first
+    entry    type u8 | id length u8 | time (ms) u16 high, u32 low | item id, UTF-8
+
+Entries are appended and cut off as bytes, never decoded to fold an event: only scoring a user decodes them. A reader
+takes every version up to its own; a newer one is BrokenStateError, because guessing would lose history.
+"""
+
+from collections.abc import Iterator
+from struct import Struct, error
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from xxhash import xxh3_64_digest
+
+from streams.errors import BrokenStateError
+
+VERSION: Final = 1
+_HEADER: Final = Struct("<BBHI")
+_BODY: Final = Struct("<Qq")
+_ENTRY: Final = Struct("<BBHI")
+_DIGEST_BYTES: Final = 8
+
+
+class Entry(NamedTuple):
+    """One interaction of a history."""
+
+    item_id: str
+    type: int
+    """A code of records.TYPE_CODES."""
+    timestamp: int
+    """Event time, epoch milliseconds."""
+
+
+class UserState:
+    """A user's history and what is needed to fold each event once."""
+
+    __slots__ = ("count", "entries", "in_flight", "newest", "offset", "window")
+
+    def __init__(
+        self, offset: int = -1, newest: int = 0, count: int = 0, window: bytes = b"", entries: bytes = b""
+    ) -> None:
+        self.offset = offset
+        """Of the last interaction folded in, in the user's partition: what was read before is not folded again."""
+        self.newest = newest
+        """The history's latest event time."""
+        self.count = count
+        self.window = window
+        self.entries = entries
+        self.in_flight = 0
+        """Batches that changed this state and are not yet in the local store; not part of the bytes."""
+
+    def encode(self) -> bytes:
+        """Return the value for table and changelog."""
+        body = _BODY.pack(self.newest, self.offset) + self.window + self.entries
+        return _HEADER.pack(VERSION, len(self.window) // _DIGEST_BYTES, self.count, crc32(body)) + body
+
+    def history(self) -> list[Entry]:
+        """Return the interactions, oldest first."""
+        return list(_walk(self.entries))
+
+    def repeats(self, digest: bytes) -> bool:
+        """Tell whether the event id of that digest is in the window."""
+        at = self.window.find(digest)
+        while at >= 0 and at % _DIGEST_BYTES:  # a match across two digests
+            at = self.window.find(digest, at + 1)
+        return at >= 0
+
+
+def decode_state(value: bytes) -> UserState:
+    """Return the state that the bytes hold.
+
+    Raises:
+        BrokenStateError: they are damaged or of a newer version.
+    """
+    try:
+        version, window, count, checksum = _HEADER.unpack_from(value)
+        newest, offset = _BODY.unpack_from(value, _HEADER.size)
+    except error as exc:
+        raise BrokenStateError(f"a state of {len(value)} bytes has no header") from exc
+    if version != VERSION:
+        raise BrokenStateError(f"a state of version {version}; this worker reads up to {VERSION}")
+    if crc32(value[_HEADER.size :]) != checksum:
+        raise BrokenStateError(f"a state of {len(value)} bytes does not match its checksum")
+    start = _HEADER.size + _BODY.size
+    end = start + window * _DIGEST_BYTES
+    return UserState(offset, newest, count, value[start:end], value[end:])
+
+
+def digest_of(event_id: str) -> bytes:
+    """Return 8 bytes by which a repeated event is recognised."""
+    return bytes(xxh3_64_digest(event_id.encode()))
+
+
+def entry_bytes(item_id: str, type_code: int, timestamp: int) -> bytes:
+    """Return the bytes of one history entry."""
+    identifier = item_id.encode()
+    return _ENTRY.pack(type_code, len(identifier), timestamp >> 32, timestamp & 0xFFFFFFFF) + identifier
+
+
+def entry_time(entries: bytes) -> int:
+    """Return the event time of the first entry."""
+    _, _, high, low = _ENTRY.unpack_from(entries)
+    return int(high << 32 | low)
+
+
+def without_first(entries: bytes) -> bytes:
+    """Return the entries but the oldest."""
+    return entries[_ENTRY.size + entries[1] :]
+
+
+def _walk(entries: bytes) -> Iterator[Entry]:
+    at, end, unpack, head = 0, len(entries), _ENTRY.unpack_from, _ENTRY.size
+    while at < end:
+        type_code, length, high, low = unpack(entries, at)
+        at += head + length
+        yield Entry(entries[at - length : at].decode(), type_code, high << 32 | low)
