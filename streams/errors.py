@@ -4,6 +4,7 @@ HeadraceError
 ├── RejectedEventError       dead-letter it: the event is broken, the next one may be fine
 ├── BrokenStateError         set it aside: the user starts afresh
 ├── ScorerUnavailableError   fall back: this list comes from a lower rung
+├── NotReadyError            try again: partitions are moving
 └── StartError               stop: an operator must act
     └── SettingsError        stop: a setting is wrong
 """
@@ -31,6 +32,10 @@ class BrokenStateError(HeadraceError):
 
 class ScorerUnavailableError(HeadraceError):
     """The model server is dead, late or answers with an error."""
+
+
+class NotReadyError(HeadraceError):
+    """The worker cannot answer yet."""
 
 
 class StartError(HeadraceError):

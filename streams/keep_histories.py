@@ -40,7 +40,6 @@ from streams.table import UserTable
 from streams.user_state import Entry, UserState, decode_state
 
 _log = structlog.get_logger()
-_MAX_EVENT_BYTES: Final = 1_048_576
 _BATCHES_IN_FLIGHT: Final = 4
 """Of one partition: more would only wait, in memory, for the same Kafka and the same Triton."""
 
@@ -154,24 +153,37 @@ class KeepHistories:
         self._tail: dict[int, _Batch] = {}
         self._slots: dict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_BATCHES_IN_FLIGHT))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._failed = asyncio.Event()
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Fold batch after batch; what follows the fold goes on beside the next one."""
         async for event in stream.noack().events():
             partition = event.message.partition
             await self._slots[partition].acquire()
-            if self._failure is not None:
-                raise self._failure
             if event.message.generation_id != self._generation():
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
-            batch = self._begin(event)
+            try:
+                batch = self._begin(event)
+            except Exception as exc:  # faust would skip the batch and commit past it
+                self._fail(exc)
+                raise
             task = asyncio.create_task(self._finish(batch, self._tail.get(partition), stream))
             self._tail[partition] = batch
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             yield None
+
+    async def watch(self) -> None:
+        """Wait for a batch that cannot be finished: the worker must then stop and read it again.
+
+        Raises:
+            Exception: what went wrong with it.
+        """
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
 
     async def let_go(self, partitions: Sequence[int]) -> None:
         """Give batches under way a moment to finish, then forget the partitions: others may own them now."""
@@ -217,10 +229,7 @@ class KeepHistories:
         new_items: set[str] = set()
         for record in records:
             try:
-                value = record.value
-                if value is not None and len(value) > _MAX_EVENT_BYTES:
-                    raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {_MAX_EVENT_BYTES}")
-                interaction = decode_interaction(value, now_ms, max_future_ms)
+                interaction = decode_interaction(record.value, now_ms, max_future_ms)
                 touched = touched_users.get(interaction.user_id)
                 if touched is None:
                     touched, broken = self._touch(partition, interaction.user_id, batch, record)
@@ -283,14 +292,16 @@ class KeepHistories:
                 scoring.cancel()
             await self._answer(batch, answers, ranked, score_seconds)
             await stream.ack(batch.event)
-        except BaseException as exc:
-            self._failure = exc
-            if not isinstance(exc, asyncio.CancelledError):
-                _log.error("batch_failed", partition=batch.partition, offset=batch.last_offset, reason=str(exc))
-            raise
+        except Exception as exc:  # whatever it is: the batch is not finished, so nothing after it may be committed
+            _log.error("batch_failed", partition=batch.partition, offset=batch.last_offset, reason=str(exc))
+            self._fail(exc)
         finally:
             batch.stored.set()
             self._slots[batch.partition].release()
+
+    def _fail(self, exc: Exception) -> None:
+        self._failure = self._failure or exc
+        self._failed.set()
 
     async def _store(self, batch: _Batch, previous: _Batch | None) -> None:
         began = time.monotonic()

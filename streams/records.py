@@ -28,6 +28,8 @@ REASONS: Final = (
 MAX_ID_BYTES: Final = 255
 """An id's length is one byte in the state."""
 
+MAX_EVENT_BYTES: Final = 1_048_576
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 Timestamp = int | str
 
@@ -134,6 +136,23 @@ class Recommendation(msgspec.Struct, frozen=True):
     """Milliseconds spent a stage, measured by the worker."""
 
 
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One interaction of a UserHistory."""
+
+    item_id: str
+    type: str
+    timestamp: int
+
+
+class UserHistory(msgspec.Struct, frozen=True):
+    """What is remembered of a user, oldest first."""
+
+    user_id: str
+    position: str | None
+    """Of the newest interaction it reflects, `topic/partition/offset`; none for an unknown user."""
+    interactions: list[HistoryEntry]
+
+
 class ExampleHistory(msgspec.Struct, frozen=True):
     """A user's interactions before an example's first outcome, oldest first, as parallel lists."""
 
@@ -185,10 +204,14 @@ def decode(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
     """Return the record that value holds.
 
     Raises:
-        RejectedEventError: it is a tombstone, no JSON, lacks a required field or has one of a wrong type.
+        RejectedEventError: it is a tombstone, no JSON, is too large, lacks a field or has one of a wrong type.
     """
     if value is None:
         raise RejectedEventError("tombstone", "the record has no value; send the event itself")
+    if len(value) > MAX_EVENT_BYTES:
+        raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
+    if len(value) > MAX_EVENT_BYTES:
+        raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
     try:
         return using.decode(value)
     except msgspec.ValidationError as exc:
