@@ -25,6 +25,7 @@ from streams.lease import Lease
 from streams.outputs import Delivery, Outputs
 from streams.progress import Progress
 from streams.records import (
+    HISTORY_HEADER,
     TYPE_CODES,
     Cause,
     Example,
@@ -52,6 +53,7 @@ class _Touched:
     key: bytes
     state: UserState
     entries_before: bytes
+    changed: bool = False
     added: list[tuple[Interaction, int]] = field(default_factory=list)
     replayed: list[tuple[Interaction, int]] = field(default_factory=list)
     cause: int = -1
@@ -204,7 +206,7 @@ class KeepHistories:
         )  # fmt: skip
         self._lease.check()
         sent = self._fold_records(batch, message.value)
-        changed = [touched for touched in batch.touched.values() if touched.added]
+        changed = [touched for touched in batch.touched.values() if touched.changed]
         changelog = self._table.changelog_topic_name
         for touched in changed:
             touched.value = touched.state.encode()
@@ -240,16 +242,20 @@ class KeepHistories:
                 sent += 1
                 continue
             if folded is Folded.ADDED:
-                touched.added.append((interaction, record.offset))
+                touched.changed = True
                 types[interaction.type] += 1
                 if interaction.item_id not in known:
                     new_items.add(interaction.item_id)
             elif folded is Folded.REPLAYED:
-                touched.replayed.append((interaction, record.offset))
                 replayed += 1
             else:
                 duplicates += 1
                 continue
+            if record.headers and _is_history(record.headers):
+                if not touched.added:
+                    touched.entries_before = touched.state.entries
+                continue
+            (touched.added if folded is Folded.ADDED else touched.replayed).append((interaction, record.offset))
             touched.cause = record.offset
             touched.written_at = record.timestamp
         for item_id in new_items:
@@ -309,7 +315,7 @@ class KeepHistories:
         await batch.saved.acknowledged()
         if previous is not None:
             await previous.stored.wait()
-        changed = [touched for touched in batch.touched.values() if touched.added]
+        changed = [touched for touched in batch.touched.values() if touched.changed]
         if batch.generation == self._generation():
             if changed:
                 self._table.write(batch.partition, ((t.key, t.value) for t in changed), changelog_offset)
@@ -365,6 +371,11 @@ class KeepHistories:
         stages = {"fold": batch.fold_seconds, "score": score_seconds, "total": time.monotonic() - batch.began}
         for stage, seconds in stages.items():
             self._instruments.stage_seconds.labels(stage).observe(seconds)
+
+
+def _is_history(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record says that it is history: folded, but neither answered nor made an example."""
+    return any(name == HISTORY_HEADER for name, _ in headers)
 
 
 def _recommendation(

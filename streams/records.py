@@ -30,6 +30,9 @@ MAX_ID_BYTES: Final = 255
 
 MAX_EVENT_BYTES: Final = 1_048_576
 
+HISTORY_HEADER: Final = "history"
+"""On an interactions record, whatever its value: the past of a shop. It is folded, but neither answered nor learned."""
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 Timestamp = int | str
 
@@ -153,6 +156,42 @@ class UserHistory(msgspec.Struct, frozen=True):
     interactions: list[HistoryEntry]
 
 
+class TitledItem(RecommendedItem, frozen=True, omit_defaults=True):
+    """One place of a list as HTTP shows it."""
+
+    title: str | None = None
+
+
+class SimilarItems(msgspec.Struct, frozen=True):
+    """The items that users take together with one."""
+
+    item_id: str
+    items: list[TitledItem]
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One interaction as a user's history keeps it."""
+
+    item_id: str
+    type: InteractionType
+    timestamp: int
+
+
+class UserHistory(msgspec.Struct, frozen=True):
+    """A user's interactions, oldest first."""
+
+    user_id: str
+    position: str | None
+    """Of the newest event that the history reflects, `interactions/partition/offset`; None when there is none."""
+    interactions: list[HistoryEntry]
+
+
+class Positions(msgspec.Struct, frozen=True):
+    """Where accepted events stand in the stream, in the order in which they were sent."""
+
+    positions: list[str]
+
+
 class ExampleHistory(msgspec.Struct, frozen=True):
     """A user's interactions before an example's first outcome, oldest first, as parallel lists."""
 
@@ -208,8 +247,6 @@ def decode(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
     """
     if value is None:
         raise RejectedEventError("tombstone", "the record has no value; send the event itself")
-    if len(value) > MAX_EVENT_BYTES:
-        raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
     if len(value) > MAX_EVENT_BYTES:
         raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
     try:
