@@ -5,6 +5,7 @@ HeadraceError
 ├── BrokenStateError         set it aside: the user starts afresh
 ├── ScorerUnavailableError   fall back: this list comes from a lower rung
 ├── NotReadyError            try again: partitions are moving
+├── PositionError            correct the request: the position is not of that user's partition
 └── StartError               stop: an operator must act
     └── SettingsError        stop: a setting is wrong
 """
@@ -36,6 +37,10 @@ class ScorerUnavailableError(HeadraceError):
 
 class NotReadyError(HeadraceError):
     """The worker cannot answer yet."""
+
+
+class PositionError(HeadraceError):
+    """A reader asked to wait for a position that its user's state will never reach."""
 
 
 class StartError(HeadraceError):

@@ -169,23 +169,6 @@ class SimilarItems(msgspec.Struct, frozen=True):
     items: list[TitledItem]
 
 
-class HistoryEntry(msgspec.Struct, frozen=True):
-    """One interaction as a user's history keeps it."""
-
-    item_id: str
-    type: InteractionType
-    timestamp: int
-
-
-class UserHistory(msgspec.Struct, frozen=True):
-    """A user's interactions, oldest first."""
-
-    user_id: str
-    position: str | None
-    """Of the newest event that the history reflects, `interactions/partition/offset`; None when there is none."""
-    interactions: list[HistoryEntry]
-
-
 class Positions(msgspec.Struct, frozen=True):
     """Where accepted events stand in the stream, in the order in which they were sent."""
 
