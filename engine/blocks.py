@@ -12,10 +12,11 @@ from torch.nn import functional
 
 Activation = Literal["relu", "gelu", "silu", "swiglu"]
 
-_PLAIN: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+_ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
     "silu": functional.silu,
+    "swiglu": functional.silu,
 }
 
 
@@ -49,7 +50,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
 
@@ -58,9 +60,9 @@ class Attention(nn.Module):
         windows, width = mask_RHWW.shape[0], mask_RHWW.shape[-1]
         dim = query_ND.shape[1]
         shape = (windows, width, self.heads, dim // self.heads)
-        keys, values = self.key_value(keys_ND).chunk(2, dim=1)
         query_RHWd = self.query(query_ND).view(shape).transpose(1, 2)
-        keys_RHWd, values_RHWd = keys.view(shape).transpose(1, 2), values.view(shape).transpose(1, 2)
+        keys_RHWd = self.key(keys_ND).view(shape).transpose(1, 2)
+        values_RHWd = self.value(keys_ND).view(shape).transpose(1, 2)
         scores = query_RHWd @ keys_RHWd.transpose(2, 3) * (dim // self.heads) ** -0.5 + mask_RHWW
         weights = self.dropout(scores.softmax(dim=-1))
         mixed: Tensor = self.out((weights @ values_RHWd).transpose(1, 2).reshape(-1, dim))
@@ -73,19 +75,17 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, hidden: int, activation: Activation, dropout: float) -> None:
         super().__init__()
         self.activation = activation
-        self.up = nn.Linear(dim, 2 * hidden if activation == "swiglu" else hidden)
+        self.gate = nn.Linear(dim, hidden)
+        self.up = nn.Linear(dim, hidden) if activation == "swiglu" else None
         self.down = nn.Linear(hidden, dim)
         self.dropout = Dropout(dropout)
 
     def forward(self, states_ND: Tensor) -> Tensor:
         """Each position transformed on its own, (N, D)."""
-        hidden = self.up(states_ND)
-        if self.activation == "swiglu":
-            gate_NF, value_NF = hidden.chunk(2, dim=1)
-            hidden = functional.silu(gate_NF) * value_NF
-        else:
-            hidden = _PLAIN[self.activation](hidden)
-        result: Tensor = self.down(self.dropout(hidden))
+        hidden_NF = _ACTIVATIONS[self.activation](self.gate(states_ND))
+        if self.up is not None:
+            hidden_NF = hidden_NF * self.up(states_ND)
+        result: Tensor = self.down(self.dropout(hidden_NF))
         return result
 
 
