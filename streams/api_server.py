@@ -1,0 +1,135 @@
+"""uvicorn inside the worker's own event loop, on a port that is known once it listens."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from streams.errors import StartError
+from streams.settings import HttpSettings
+
+MAX_HEAD_BYTES: Final = 65_536
+_BACKLOG: Final = 2048
+_GRACE_SECONDS: Final = 2
+"""Requests under way may finish for so long when the worker stops."""
+
+
+class ApiServer:
+    """Serves an API until it is stopped."""
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        self._app = app
+        self._settings = settings
+        self.port = settings.port
+        """The port in use once the server has started."""
+
+    @property
+    def address(self) -> str:
+        """The URL under which this machine reaches the server."""
+        scheme = "https" if self._settings.tls_certfile else "http"
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"{scheme}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, and serve from now on.
+
+        Raises:
+            StartError: the port is taken, or the TLS files cannot be read.
+        """
+        config = uvicorn.Config(
+            self._app,
+            http=_BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            ssl_certfile=self._settings.tls_certfile,
+            ssl_keyfile=self._settings.tls_keyfile,
+        )
+        _load(config)
+        listener = _listen(self._settings.host, self._settings.port)
+        self.port = listener.getsockname()[1]
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait([ready, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._serving.done():
+            self._serving.result()
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests under way finish, and close."""
+        self._server.should_exit = True
+        await self._serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the worker."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """Refuses a request line and headers that do not end, which httptools would gather without limit."""
+
+    _head_bytes = 0
+    _in_head = True
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes, self._in_head = 0, True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise StartError(
+            f"HTTP cannot listen on {host}:{port} ({exc.strerror}); stop what does, or set HEADRACE_HTTP__PORT."
+        ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _load(config: uvicorn.Config) -> None:
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as exc:
+        raise StartError(
+            f"The TLS files cannot be used ({exc}); check HEADRACE_HTTP__TLS_CERTFILE and HEADRACE_HTTP__TLS_KEYFILE."
+        ) from exc
