@@ -18,9 +18,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streams.add_items import AddItems
 from streams.answer_requests import AnswerRequests
+from streams.api_server import ApiServer
 from streams.catalogue import Catalogue, CatalogueFollower
 from streams.errors import StartError
-from streams.http import ApiServer, create_api
+from streams.http import create_api
 from streams.instruments import WorkerInstruments
 from streams.kafka import faust_credentials
 from streams.keep_histories import KeepHistories
