@@ -1,0 +1,95 @@
+# ruff: noqa: INP001 - Triton loads this file by its path
+"""Triton's side of the sequence model: requests in, one forward pass for all of them, answers out.
+
+A python-based backend: version folders hold weights only. HEADRACE_BACKEND, a JSON object, may name `consumer`
+(librdkafka's settings), `topic` and `slot`: then the model follows the generations on that topic.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils
+
+from engine.batch import HistoryBatch
+from engine.serving import ServedModel, joined
+from engine.weights import load, metadata
+from streams.weights_follower import WeightsFollower
+
+INPUTS = ("rows", "types", "times", "lengths")
+
+
+class TritonPythonModel:
+    """One instance of one version."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the version's weights and follow the generations after it."""
+        torch.set_num_threads(1)  # the server has as many cores as it has instances
+        version = int(args["model_version"])
+        file = Path(args["model_repository"]) / str(version) / "model.safetensors"
+        on_gpu = args["model_instance_kind"] == "GPU"
+        self.model = ServedModel(
+            load(file),
+            version,
+            int(metadata(file).get("generation", 0)),
+            device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
+        )
+        settings = json.loads(os.environ.get("HEADRACE_BACKEND", "{}"))
+        self.follower = None
+        if settings:
+            self.follower = WeightsFollower(
+                settings["consumer"], settings["topic"], settings["slot"], self.model.apply, report=self._report
+            )
+            self.follower.start()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer all requests from one pass over the histories of all of them."""
+        answers: list[Any] = [None] * len(requests)
+        valid: list[int] = []
+        batches: list[HistoryBatch] = []
+        wanted: list[int] = []
+        for at, request in enumerate(requests):
+            try:
+                batch, k = _decode(request)
+            except ValueError as exc:
+                answers[at] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(exc)))
+            else:
+                valid.append(at)
+                batches.append(batch)
+                wanted.append(k)
+        if valid:
+            answer = self.model.top_k(joined(batches), max(wanted))
+            start = 0
+            for at, batch, k in zip(valid, batches, wanted, strict=True):
+                users = slice(start, start := start + len(batch))
+                answers[at] = pb_utils.InferenceResponse(
+                    [
+                        pb_utils.Tensor("item_rows", answer.rows_BK[None, users, :k]),
+                        pb_utils.Tensor("scores", answer.scores_BK[None, users, :k]),
+                        pb_utils.Tensor("version", np.array([[answer.version]])),
+                        pb_utils.Tensor("generation", np.array([[answer.generation]])),
+                    ]
+                )
+        return answers
+
+    def finalize(self) -> None:
+        """Stop following."""
+        if self.follower:
+            self.follower.stop()
+
+    @staticmethod
+    def _report(message: str) -> None:
+        pb_utils.Logger.log_warn(message)
+
+
+def _decode(request: Any) -> tuple[HistoryBatch, int]:  # noqa: ANN401 - Triton ships no types
+    """Read one request; ValueError when it contradicts itself."""
+    rows, types, times, lengths, k = (
+        pb_utils.get_input_tensor_by_name(request, name).as_numpy().ravel() for name in (*INPUTS, "k")
+    )
+    if (lengths < 0).any() or not len(rows) == len(types) == len(times) == lengths.sum():
+        raise ValueError("rows, types and times must be as long as lengths add up to")
+    return HistoryBatch(rows, types, times, lengths), max(1, int(k[0]))

@@ -1,0 +1,97 @@
+"""weights -> generations: follow the topic from its beginning and hand over each complete generation.
+
+Runs inside Triton's backend and inside the worker: it takes plain values and imports neither torch nor Faust.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from engine.weights import Generation, GenerationAssembler, WeightsError
+
+_BATCH = 1000
+_POLL_SECONDS = 0.2
+_MEMORY_KILOBYTES = 16 * 1024
+
+
+class WeightsFollower:
+    """A thread that applies generations; one that is broken is rejected and counted, and the next one is taken.
+
+    Args:
+        client: librdkafka's settings of the connection.
+        topic: the topic `weights`.
+        slot: `champion` or `challenger`.
+        apply: takes a generation; WeightsError rejects it.
+        tables: names of the tables wanted, None for all and the dense tensors.
+        report: takes a sentence about each rejected record.
+    """
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topic: str,
+        slot: str,
+        apply: Callable[[Generation], None],
+        *,
+        tables: frozenset[str] | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.applied = 0
+        self.rejected = 0
+        self._client = dict(client)
+        self._topic = topic
+        self._assembler = GenerationAssembler(slot, tables)
+        self._apply = apply
+        self._report = report
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="weights-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin; a Kafka that is not there yet is waited for."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End within a poll."""
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        consumer = Consumer(
+            {
+                "group.id": "headrace-weights",  # librdkafka wants one; nothing is committed under it
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "queued.max.messages.kbytes": _MEMORY_KILOBYTES,
+                "topic.metadata.refresh.interval.ms": 5000,
+                **self._client,
+            }
+        )
+        consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        try:
+            while not self._stop.is_set():
+                for message in self._messages(consumer):
+                    self._take(message)
+        finally:
+            consumer.close()
+
+    def _messages(self, consumer: Consumer) -> list[Message]:
+        try:
+            messages: list[Message] = consumer.consume(_BATCH, _POLL_SECONDS)
+        except KafkaException as exc:
+            self._report(f"{self._topic} cannot be read: {exc}")
+            self._stop.wait(_POLL_SECONDS)
+            return []
+        return [message for message in messages if message.error() is None and message.value() is not None]
+
+    def _take(self, message: Message) -> None:
+        try:
+            generation = self._assembler.feed((message.key() or b"").decode(errors="replace"), message.value())
+            if generation is not None:
+                self._apply(generation)
+                self.applied += 1
+        except WeightsError as exc:
+            self.rejected += 1
+            self._report(f"{self._topic} at offset {message.offset()} is rejected: {exc}")
