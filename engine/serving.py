@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
-from engine.model import ModelConfig, SequenceModel
+from engine.scoring import build
 from engine.weights import Arrays, Generation, Weights, WeightsError
 
 
@@ -50,7 +50,7 @@ class ServedModel:
 
     def __init__(self, weights: Weights, version: int, generation: int, device: str = "cpu") -> None:
         try:
-            self._model = SequenceModel(ModelConfig.of(weights.config), weights.rows)
+            self._model = build(weights.config, weights.rows)
             self._check(weights.tables, weights.dense)
             self._model.load(weights.tables, weights.dense)  # type: ignore[arg-type]  # load() takes what has a dtype
         except (TypeError, KeyError, RuntimeError) as exc:
