@@ -5,10 +5,23 @@ from collections.abc import Iterator
 import pytest
 
 from streams.local_broker import LocalBroker
+from streams.local_triton import LocalTriton
+from streams.model_repository import ModelRepository, write_seed_version
 from streams.processes import free_port
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     with LocalBroker(tmp_path_factory.mktemp("kafka"), free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory, broker: LocalBroker) -> Iterator[LocalTriton]:
+    """A seed model of 1,024 rows that follows the champion on topic `weights` of the shared broker."""
+    folder = tmp_path_factory.mktemp("triton")
+    repository = ModelRepository(folder / "models")
+    write_seed_version(repository, "tiny")
+    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": "weights", "slot": "champion"}
+    with LocalTriton(folder / "server", repository, free_port(), backend=backend) as server:
         yield server

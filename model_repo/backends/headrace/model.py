@@ -17,6 +17,7 @@ import triton_python_backend_utils as pb_utils
 from engine.batch import HistoryBatch
 from engine.serving import ServedModel, joined
 from engine.weights import load, metadata
+from streams.memory import drop_library_pages
 from streams.weights_follower import WeightsFollower
 
 INPUTS = ("rows", "types", "times", "lengths")
@@ -37,6 +38,8 @@ class TritonPythonModel:
             int(metadata(file).get("generation", 0)),
             device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
         )
+        if not on_gpu:
+            drop_library_pages(("/nvidia/", "libtorch_cuda"))
         settings = json.loads(os.environ.get("HEADRACE_BACKEND", "{}"))
         self.follower = None
         if settings:
