@@ -298,7 +298,7 @@ class KeepHistories:
                 scoring.cancel()
             await self._answer(batch, answers, ranked, score_seconds)
             await stream.ack(batch.event)
-        except Exception as exc:  # whatever it is: the batch is not finished, so nothing after it may be committed
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing after this batch may be committed
             _log.error("batch_failed", partition=batch.partition, offset=batch.last_offset, reason=str(exc))
             self._fail(exc)
         finally:

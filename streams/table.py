@@ -60,7 +60,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return a user's state from the local store."""
-        value: bytes | None = self._store(partition).get(key)
+        value: bytes | None = self._database(partition).get(key)
         return value
 
     def write(self, partition: int, states: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
@@ -73,7 +73,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
                 batch.put(key, value)
         if changelog_offset >= 0:
             batch.put(self.data.offset_key, str(changelog_offset).encode())
-        self._store(partition).write(batch)
+        self._database(partition).write(batch)
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
         """Write what the changelog brings during recovery, or to a standby."""
@@ -86,7 +86,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         """Return the bytes on disk of each open partition."""
         return {partition: _folder_bytes(self.data.partition_path(partition)) for partition in list(self.data._dbs)}  # noqa: SLF001
 
-    def _store(self, partition: int) -> Rdict:
+    def _database(self, partition: int) -> Rdict:
         return self.data._db_for_partition(partition)  # noqa: SLF001 - faust keeps its stores there
 
 
