@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -129,7 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _load(config: uvicorn.Config) -> None:
     try:
         config.load()
-    except (OSError, ssl.SSLError) as exc:
+    except OSError as exc:
         raise StartError(
             f"The TLS files cannot be used ({exc}); check HEADRACE_HTTP__TLS_CERTFILE and HEADRACE_HTTP__TLS_KEYFILE."
         ) from exc

@@ -7,6 +7,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.errors import StartError
 from streams.parameters import header
 from streams.problems import ProblemError
 from streams.settings import HttpSettings
@@ -44,7 +45,7 @@ class Forwarder:
         url = httpx.URL(f"{self._scheme}://{owner}").copy_with(raw_path=target)
         try:
             answer = await self._client.request(request.method, url, headers=[*headers, (FORWARDED, b"1")])
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise _unavailable("the worker that owns the user does not answer; ask again") from exc
         passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
         return Response(answer.content, answer.status_code, passed)
@@ -63,6 +64,11 @@ def _verification(settings: HttpSettings) -> ssl.SSLContext | bool:
     if not settings.tls_certfile:
         return True
     context = ssl.create_default_context()
-    context.load_verify_locations(settings.tls_certfile)
+    try:
+        context.load_verify_locations(settings.tls_certfile)
+    except OSError as exc:
+        raise StartError(
+            f"The certificate {settings.tls_certfile} cannot be used ({exc}); check HEADRACE_HTTP__TLS_CERTFILE."
+        ) from exc
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     return context

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from streams.errors import NotReadyError, PositionError, RejectedEventError
+from streams.errors import HeadraceError, PositionError, RejectedEventError
 from streams.records import encode
 
 PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
@@ -81,7 +81,7 @@ def as_problem(exc: Exception) -> ProblemError:  # noqa: PLR0911 - a table of fa
             return ProblemError("invalid-event", exc.detail, field=exc.field, reason=exc.reason)
         case PositionError():
             return ProblemError("invalid-parameter", str(exc), field="after")
-        case NotReadyError():
+        case HeadraceError():
             return ProblemError("not-ready", str(exc), _RETRY_SOON)
         case TimeoutError():
             return ProblemError("state-behind", "the state is still behind the position; ask again", _RETRY_SOON)

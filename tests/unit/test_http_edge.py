@@ -1,0 +1,246 @@
+"""Who may ask, how often, and where a request goes that is another worker's."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from streams.api_server import MAX_HEAD_BYTES, ApiServer
+from streams.auth import Authenticator
+from streams.errors import SettingsError, StartError
+from streams.http import create_api
+from streams.instruments import WorkerInstruments
+from streams.pseudonyms import pseudonyms
+from streams.rate_limit import MAX_CLIENTS, RateLimit
+from streams.settings import Settings
+from tests.fakes import FakeServing
+from tests.unit.test_http import api, event, problem_of
+
+TOKENS = {"reader": ["read"], "shop": ["events", "read"], "operator": ["admin"]}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def running(serving: FakeServing, **http: Any) -> AsyncIterator[ApiServer]:  # noqa: ANN401 - settings
+    registry = CollectorRegistry()
+    settings = Settings(http={"port": 0, **http})
+    server = ApiServer(create_api(serving, settings, WorkerInstruments(registry), registry), settings.http)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer(""), {"Authorization": "Basic cmVhZGVy"}, bearer("é")])
+async def test_without_a_known_token_nothing_is_told(headers: dict[str, str]) -> None:
+    encoded = {name: value.encode() for name, value in headers.items()}
+    async with api(FakeServing(), tokens=TOKENS) as client:
+        for path in ("/v1/users/u1/history", "/metrics", "/v1/users/u1/recommendations?k=x"):
+            response = await client.get(path, headers=encoded)
+            assert problem_of(response) == (401, "unauthenticated", None)
+            assert response.headers["www-authenticate"].startswith("Bearer ")
+
+
+async def test_a_token_opens_what_its_scopes_say() -> None:
+    async with api(FakeServing(), tokens=TOKENS) as client:
+        assert (await client.get("/v1/users/u1/history", headers=bearer("reader"))).status_code == 200
+        response = await client.post("/v1/events", json=event(), headers=bearer("reader"))
+        assert problem_of(response) == (403, "forbidden", None)
+        assert 'scope="events"' in response.headers["www-authenticate"]
+        assert (await client.post("/v1/events", json=event(), headers=bearer("shop"))).status_code == 200
+        assert problem_of(await client.get("/metrics", headers=bearer("shop"))) == (403, "forbidden", None)
+        assert (await client.get("/metrics", headers=bearer("operator"))).status_code == 200
+        assert (await client.post("/v1/events", json=event(), headers=bearer("operator"))).status_code == 200
+
+
+async def test_health_needs_no_token() -> None:
+    async with api(FakeServing(), tokens=TOKENS) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_every_token_is_compared_whichever_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr("hmac.compare_digest", lambda a, b: compared.append(a) or a == b)
+    Authenticator(TOKENS).authenticate(b"Bearer reader")
+    assert len(compared) == len(TOKENS)
+
+
+@pytest.mark.parametrize("host", ["shop.example", "shop.example:8080", "localhost.evil.example", "127.0.0.1.evil"])
+async def test_without_tokens_a_rebound_name_is_not_answered(host: str) -> None:
+    async with api(FakeServing()) as client:
+        response = await client.get("/v1/users/u1/history", headers={"Host": host})
+    assert problem_of(response) == (421, "misdirected", "Host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:8080", "LOCALHOST:1", "worker-a:8080"])
+async def test_without_tokens_this_machine_is_answered(host: str) -> None:
+    async with api(FakeServing(), advertised="worker-a:8080") as client:
+        assert (await client.get("/v1/users/u1/history", headers={"Host": host})).status_code == 200
+
+
+async def test_a_client_above_its_rate_is_told_when_to_come_again() -> None:
+    async with api(FakeServing(), tokens=TOKENS, requests_per_second=2.0) as client:
+        statuses = [(await client.get("/v1/users/u/history", headers=bearer("reader"))) for _ in range(3)]
+        assert [response.status_code for response in statuses] == [200, 200, 429]
+        assert problem_of(statuses[2]) == (429, "rate-limited", None)
+        assert statuses[2].headers["retry-after"] == "1"
+        assert (await client.get("/v1/users/u/history", headers=bearer("shop"))).status_code == 200
+
+
+async def test_guessing_tokens_is_limited_too() -> None:
+    async with api(FakeServing(), tokens=TOKENS, requests_per_second=1.0) as client:
+        statuses = [(await client.get("/metrics", headers=bearer(f"guess-{n}"))).status_code for n in range(3)]
+    assert statuses == [401, 429, 429]
+
+
+def test_a_bucket_refills_at_its_rate() -> None:
+    limit = RateLimit(2.0)
+    assert [limit.take("a", 0.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert limit.take("a", 0.25) == 0.25
+    assert limit.take("a", 0.5) == 0.0
+    assert limit.take("b", 0.5) == 0.0
+    assert [limit.take("a", 100.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+
+
+def test_buckets_are_bounded() -> None:
+    limit = RateLimit(1.0)
+    for client in range(MAX_CLIENTS + 10):
+        limit.take(client, 0.0)
+    assert len(limit._buckets) == MAX_CLIENTS
+    assert limit.take(MAX_CLIENTS, 0.0) > 0.0
+
+
+async def test_a_request_for_anothers_user_is_answered_by_that_worker() -> None:
+    asked, owner = FakeServing(), FakeServing()
+    async with running(owner, tokens=TOKENS) as other, api(asked, tokens=TOKENS) as client:
+        asked.elsewhere = {"a/b": f"127.0.0.1:{other.port}"}
+        response = await client.get("/v1/users/a%2Fb/recommendations?k=3&exclude=i1", headers=bearer("reader"))
+        assert [item["item_id"] for item in response.json()["items"]] == ["i2", "i3", "i4"]
+        assert owner.asked == [("a/b", 3, frozenset({"i1"}))]
+        behind = await client.get("/v1/users/a%2Fb/history?after=interactions/0/5", headers=bearer("reader"))
+        assert problem_of(behind) == (504, "state-behind", None)
+        assert behind.headers["retry-after"] == "1"
+        denied = await client.get("/v1/users/a%2Fb/history", headers=bearer("wrong"))
+        assert problem_of(denied) == (401, "unauthenticated", None)
+
+
+async def test_two_workers_that_each_name_the_other_do_not_loop() -> None:
+    asked, owner = FakeServing(), FakeServing()
+    async with running(owner) as other, api(asked) as client:
+        asked.elsewhere = {"u1": f"127.0.0.1:{other.port}"}
+        owner.elsewhere = {"u1": "127.0.0.1:1"}
+        response = await client.get("/v1/users/u1/history")
+    assert problem_of(response) == (503, "owner-unavailable", None)
+    assert "moving" in response.json()["detail"]
+
+
+async def test_an_owner_that_is_down_is_a_problem() -> None:
+    serving = FakeServing()
+    serving.elsewhere = {"u1": f"127.0.0.1:{unused_port()}"}
+    async with api(serving) as client:
+        response = await client.get("/v1/users/u1/history")
+    assert problem_of(response) == (503, "owner-unavailable", None)
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_the_server_takes_a_free_port_and_gives_it_back() -> None:
+    async with running(FakeServing()) as server:
+        assert server.port > 0
+        async with httpx.AsyncClient() as client:
+            response = await client.post(f"{server.address}/v1/events", json=event())
+        assert response.json() == {"positions": ["interactions/0/0"]}
+        port = server.port
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+
+
+async def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
+    async with running(FakeServing()) as server:
+        with pytest.raises(StartError, match=rf"127.0.0.1:{server.port} .*HEADRACE_HTTP__PORT"):
+            async with running(FakeServing(), port=server.port):
+                pass
+
+
+async def test_a_request_head_without_end_is_refused() -> None:
+    async with running(FakeServing()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nx: " + b"a" * MAX_HEAD_BYTES)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_what_is_no_http_is_refused() -> None:
+    async with running(FakeServing()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not for you\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+async def test_tls_serves_and_forwards(tmp_path: Path) -> None:
+    certfile, keyfile = await certificate(tmp_path)
+    tls = {"tls_certfile": certfile, "tls_keyfile": keyfile}
+    asked, owner = FakeServing(), FakeServing()
+    async with running(owner, **tls) as other, running(asked, **tls) as server:
+        asked.elsewhere = {"u1": f"127.0.0.1:{other.port}"}
+        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=certfile)) as client:
+            assert server.address.startswith("https://")
+            response = await client.get(f"{server.address}/v1/users/u1/recommendations?k=1")
+    assert response.json()["items"][0]["item_id"] == "i1"
+    assert owner.asked == [("u1", 1, frozenset())]
+
+
+async def test_tls_files_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    with pytest.raises(StartError, match="HEADRACE_HTTP__TLS_CERTFILE"):
+        async with running(FakeServing(), tls_certfile=tmp_path / "x.pem", tls_keyfile=tmp_path / "x.pem"):
+            pass
+
+
+def test_a_pseudonym_is_the_same_for_the_same_key_only() -> None:
+    one, other = pseudonyms(SecretStr("k1")), pseudonyms(SecretStr("k2"))
+    assert one("u1") == one("u1")
+    assert one("u1") != one("u2")
+    assert one("u1") != other("u1")
+    assert "u1" not in one("u1")
+    assert one(one("u1")) == one("u1")
+    assert pseudonyms(None)("u1") == "u1"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 65])
+def test_a_pseudonym_key_has_1_to_64_bytes(key: str) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_PSEUDONYM_KEY"):
+        pseudonyms(SecretStr(key))
+
+
+async def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    certfile, keyfile = folder / "tls.crt", folder / "tls.key"
+    process = await asyncio.create_subprocess_exec(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+        "-keyout", str(keyfile), "-out", str(certfile), "-subj", "/CN=127.0.0.1",
+        "-addext", "subjectAltName=IP:127.0.0.1", stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await process.wait() == 0
+    return certfile, keyfile
+
+
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
