@@ -1,0 +1,91 @@
+"""a worker's HTTP API -> the terminal: lists and histories by name."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from streams.errors import StartError
+from streams.settings import HttpSettings, Settings
+
+_SECONDS: Final = 10.0
+
+
+def show_recommendations(settings: Settings, user_id: str, k: int, *, as_json: bool) -> None:
+    """Print what a user would be recommended now.
+
+    Raises:
+        StartError: no worker answers, or it refuses.
+    """
+    answer = ask(settings.http, f"/v1/users/{quote(user_id, safe='')}/recommendations?k={k}")
+    if as_json:
+        print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
+        return
+    table = Table("", "item", "name", "score", "by", box=None, header_style="bold")
+    for place, item in enumerate(answer["items"], start=1):
+        table.add_row(str(place), item["item_id"], item.get("title") or "", f"{item['score']:.3f}", item["source"])
+    Console().print(
+        table,
+        f"user {user_id}: rung {answer['rung']}, version {answer['version']}, generation {answer['generation']}",
+        sep="\n",
+        highlight=False,
+    )
+
+
+def show_history(settings: Settings, user_id: str, *, as_json: bool) -> None:
+    """Print what is remembered of a user.
+
+    Raises:
+        StartError: no worker answers, or it refuses.
+    """
+    answer = ask(settings.http, f"/v1/users/{quote(user_id, safe='')}/history")
+    if as_json:
+        print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
+        return
+    table = Table("when", "did", "item", "name", box=None, header_style="bold")
+    for entry in answer["interactions"]:
+        when = datetime.fromtimestamp(entry["timestamp"] / 1000, UTC)
+        table.add_row(f"{when:%Y-%m-%d %H:%M}", entry["type"], entry["item_id"], entry.get("title") or "")
+    Console().print(table, f"user {user_id}: {len(answer['interactions'])} interactions", sep="\n", highlight=False)
+
+
+def ask(settings: HttpSettings, path: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what a worker answers to a GET.
+
+    Raises:
+        StartError: no worker answers, or it refuses.
+    """
+    token = next((token for token, scopes in settings.tokens.items() if "read" in scopes), None)
+    address = worker_address(settings)
+    try:
+        # A worker's own certificate is seldom signed by an authority that this machine knows.
+        response = httpx.get(
+            address + path,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=_SECONDS,
+            verify=str(settings.tls_certfile) if settings.tls_certfile else True,
+        )
+    except httpx.HTTPError as exc:
+        raise StartError(
+            f"No worker answers at {address} ({exc}); start one (`headrace worker`) or set HEADRACE_HTTP__PORT."
+        ) from exc
+    if response.is_error:
+        raise StartError(f"The worker at {address} refused: {_reason(response)}")
+    return response.json()
+
+
+def worker_address(settings: HttpSettings) -> str:
+    """Return the base URL of this machine's worker."""
+    return f"{'https' if settings.tls_certfile else 'http'}://{settings.host}:{settings.port}"
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        problem = response.json()
+        return str(problem.get("detail") or problem.get("title") or response.status_code)
+    except (ValueError, AttributeError):
+        return f"{response.status_code} {response.reason_phrase}"

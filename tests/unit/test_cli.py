@@ -1,0 +1,99 @@
+"""The command line answers at once, in sentences: no traceback, 2 for a wrong option or setting, 1 for the rest."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from streams.processes import free_port
+
+COMMANDS = (
+    "demo", "up", "broker", "triton", "worker", "learner", "replay", "validate", "recommend", "history", "topics",
+    "doctor", "config",
+)  # fmt: skip
+
+
+def headrace(
+    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from streams.cli import main; main()", *arguments],
+        capture_output=True, text=True, check=False, cwd=folder, timeout=60,
+        env={"PATH": "", "COLUMNS": "200", "HEADRACE_LOG__LEVEL": "warning", **(environment or {})},
+    )  # fmt: skip
+
+
+def test_help_names_every_command_and_version_prints_one(tmp_path: Path) -> None:
+    shown = headrace("--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert not [command for command in COMMANDS if command not in shown.stdout]
+    assert headrace("--version", folder=tmp_path).stdout.strip().count(".") == 2
+
+
+def test_help_imports_none_of_the_heavy_libraries() -> None:
+    heavy = ("torch", "faust", "confluent_kafka", "polars", "pydantic", "httpx", "fastapi")
+    code = f"import sys, streams.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, tmp_path: Path) -> None:
+    shown = headrace(command, "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (("config",), {"HEADRACE_COLOUR": "red"}, "HEADRACE_COLOUR is unknown"),
+        (("config",), {"HEADRACE_HTTP__PORT": "tall"}, "HEADRACE_HTTP__PORT is wrong"),
+        (("replay",), {}, "FILE or --topic"),
+        (("replay", "x.csv", "--speed", "fast"), {}, "--speed fast is no speed"),
+        (("replay", "x.csv", "--from", "soon"), {}, "--from soon is no time"),
+        (("validate", "x.csv", "--columns", "who=x"), {}, "is no field=column"),
+        (("broker",), {"HEADRACE_BROKER": "kafka.example.org:9092"}, "127.0.0.1:PORT"),
+    ],
+)
+def test_a_wrong_option_or_setting_ends_with_2_and_a_sentence_that_names_it(
+    arguments: tuple[str, ...], environment: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    done = headrace(*arguments, folder=tmp_path, environment=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("validate", "nowhere.csv"), "There is no file nowhere.csv"),
+        (("recommend", "u1"), "No worker answers"),
+        (("topics",), "does not answer"),
+        (("replay", "online-retail"), "does not answer"),
+    ],
+)
+def test_what_is_not_there_ends_with_1_and_what_to_do(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    nobody = {"HEADRACE_BROKER": f"127.0.0.1:{free_port()}", "HEADRACE_HTTP__PORT": str(free_port())}
+    done = headrace(*arguments, folder=tmp_path, environment=nobody)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_config_masks_secrets_and_marks_what_was_changed(tmp_path: Path) -> None:
+    environment = {
+        "HEADRACE_PSEUDONYM_KEY": "hush",
+        "HEADRACE_HTTP__TOKENS": '{"sesame": ["read"]}',
+        "HEADRACE_SERVING__K": "5",
+    }
+    shown = headrace("config", folder=tmp_path, environment=environment).stdout
+    assert "HEADRACE_SERVING__K=5  # changed" in shown
+    assert "HEADRACE_BROKER=127.0.0.1:9092\n" in shown
+    assert "hush" not in shown
+    assert "sesame" not in shown
+    assert json.loads(headrace("config", "--json", folder=tmp_path).stdout)["serving"]["k"] == 10

@@ -1,0 +1,144 @@
+"""A file's rows become wire records in file order, whatever its format; what is odd is passed on to be rejected."""
+
+import gzip
+import json
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from streams.errors import RejectedEventError, SettingsError, StartError
+from streams.event_files import Columns, FileRow, accepted, count_rows, open_events, read_rows
+from streams.records import Item, decode_interaction
+
+NOW_MS = 1_800_000_000_000
+COLUMNS = Columns.parse("user_id=who,item_id=what,timestamp=at,type==purchase,value=paid,quantity=n,title=name")
+HEADER = "who,what,at,paid,n,name\n"
+
+
+def wire(row: FileRow) -> dict[str, object]:
+    assert row.value is not None
+    found: dict[str, object] = json.loads(row.value)
+    return found
+
+
+def rows_of(path: Path, columns: Columns = COLUMNS) -> list[FileRow]:
+    return list(read_rows(path, columns))
+
+
+def test_a_csv_row_is_mapped_to_an_interaction_and_its_item(tmp_path: Path) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text(HEADER + "17850,85123A,2010-12-01 08:26:00,2.55,6,WHITE HEART\n")
+    [row] = rows_of(path)
+    assert wire(row) == {
+        "event_id": "sales-2", "user_id": "17850", "item_id": "85123A", "type": "purchase",
+        "timestamp": "2010-12-01 08:26:00", "value": 2.55,
+    }  # fmt: skip
+    assert (row.line, row.user_id, row.timestamp) == (2, "17850", 1_291_191_960_000)
+    assert row.item == Item("85123A", title="WHITE HEART")
+
+
+def test_the_same_rows_come_from_csv_gzip_jsonl_and_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + "1,i1,1291191960000,2.5,6,x\n2,i2,1291191961000,,1,\n")
+    with gzip.open(tmp_path / "b.csv.gz", "wb") as file:
+        file.write((tmp_path / "a.csv").read_bytes())
+    table = pl.DataFrame({
+        "who": [1, 2], "what": ["i1", "i2"], "paid": [2.5, None], "n": [6, 1], "name": ["x", None],
+        "at": [datetime(2010, 12, 1, 8, 26, 0), datetime(2010, 12, 1, 8, 26, 1)],  # noqa: DTZ001 - files have no zone
+    })  # fmt: skip
+    table.write_parquet(tmp_path / "c.parquet")
+    with (tmp_path / "d.jsonl").open("w") as lines:
+        for row in table.with_columns(pl.col("at").dt.epoch("ms")).iter_rows(named=True):
+            lines.write(json.dumps(row) + "\n")
+
+    def seen(name: str) -> list[object]:
+        return [(wire(r) | {"event_id": ""}, r.user_id, r.timestamp, r.item) for r in rows_of(tmp_path / name)]
+
+    assert seen("a.csv") == seen("b.csv.gz") == seen("c.parquet") == seen("d.jsonl")
+    assert [count_rows(tmp_path / name) for name in ("a.csv", "b.csv.gz", "c.parquet", "d.jsonl")] == [3, 3, 2, 2]
+
+
+def test_a_negative_quantity_is_a_removal(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(HEADER + "1,i1,1291191960000,2.5,-6,x\n1,i1,1291191960000,2.5,many,x\n")
+    assert [wire(row)["type"] for row in rows_of(path)] == ["remove", "purchase"]
+
+
+def test_made_event_ids_are_the_same_at_every_reading_and_given_ones_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"user_id":"u"}\n\n{"event_id":"mine","user_id":"u"}\n{"user_id":"u"}\n')
+    ids = [wire(row)["event_id"] for row in rows_of(path, Columns())]
+    assert ids == ["s-1", "mine", "s-4"] == [wire(row)["event_id"] for row in rows_of(path, Columns())]
+
+
+def test_wire_records_of_a_jsonl_file_pass_byte_for_byte(tmp_path: Path) -> None:
+    lines = [b'{"event_id": "e",  "user_id":"u", "extra": [1]}', b"\xff\xfe", b"[1]", b"{"]
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    assert [row.value for row in rows_of(path, Columns())] == lines
+
+
+def test_bytes_that_are_no_utf8_in_a_csv_are_rejected_not_repaired(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_bytes(HEADER.encode() + b"caf\xe9,i1,1291191960000,1,1,x\n")
+    [row] = rows_of(path)
+    with pytest.raises(RejectedEventError, match="undecodable"):
+        decode_interaction(row.value, NOW_MS, 0)
+
+
+def test_an_empty_field_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(HEADER + ",i1,1291191960000,1,1,x\n")
+    [row] = rows_of(path)
+    assert row.user_id is None
+    assert "user_id" not in wire(row)
+
+
+def test_accepted_leaves_out_what_a_worker_would_reject(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(HEADER + ",i1,1291191960000,1,1,x\nu,i1,soon,1,1,x\nu,i1,1291191960000,1,1,x\n")
+    assert [(line, event.user_id) for line, event in accepted(path, COLUMNS)] == [(4, "u")]
+
+
+def test_reading_can_begin_after_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"user_id":"a"}\n{"user_id":"b"}\n{"user_id":"c"}\n')
+    assert [row.user_id for row in read_rows(path, Columns(), after_line=2)] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["no.csv", "no.txt"])
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str) -> None:
+    if name.endswith("txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(StartError, match=name):
+        open_events(str(tmp_path / name))
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(StartError, match="no column who, what, at, paid, n, name; it has a, b"):
+        rows_of(path)
+
+
+def test_a_broken_parquet_or_gzip_file_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("s.parquet", "s.csv.gz"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(StartError, match=name):
+            rows_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["user_id", "nobody=x", "user_id=", "=x"])
+def test_a_mapping_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no field=column"):
+        Columns.parse(text)
+
+
+def test_the_shop_that_is_shipped_is_whole() -> None:
+    path, columns = open_events("online-retail")
+    assert path.stat().st_size < 3_000_000
+    assert count_rows(path) == 541_909
+    first = next(iter(read_rows(path, columns)))
+    assert first.item is not None
+    assert first.item.title == "WHITE HANGING HEART T-LIGHT HOLDER"
