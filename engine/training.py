@@ -55,6 +55,8 @@ class Trainer:
     total_steps: int = 0
     """Steps the schedule is laid out for; 0 under a constant rate."""
     steps: int = 0
+    slowdown: float = 1.0
+    """Factor on both learning rates beside the schedule's."""
     counts_I: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """How often each row was a target, for popular negatives and log q."""
 
@@ -119,6 +121,7 @@ class Trainer:
         """All that the next step depends on, beside the model."""
         return {
             "steps": self.steps,
+            "slowdown": self.slowdown,
             "counts": torch.from_numpy(self.counts_I.copy()),
             "table_rows": dict(self.table_rows.state),
             "bias_rows": dict(self.bias_rows.state),
@@ -129,7 +132,7 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a state taken by `state`."""
-        self.steps = state["steps"]
+        self.steps, self.slowdown = state["steps"], state["slowdown"]
         self.counts_I = state["counts"].numpy().copy()
         self.table_rows.state = dict(state["table_rows"])
         self.bias_rows.state = dict(state["bias_rows"])
@@ -160,7 +163,7 @@ class Trainer:
 
     def _move(self, rows: Tensor, leaf_UD: Tensor, bias_U: Tensor) -> None:
         optimiser = self.config.optimiser
-        factor = rate(optimiser.schedule, optimiser.warmup_steps, self.steps, self.total_steps)
+        factor = self.slowdown * rate(optimiser.schedule, optimiser.warmup_steps, self.steps, self.total_steps)
         frozen = tuple(self.config.freeze)
         with torch.no_grad():
             if leaf_UD.grad is not None and not "item_table".startswith(frozen or ("-",)):
