@@ -249,9 +249,9 @@ def _encode(arrays: Arrays, facts: Mapping[str, str]) -> bytes:
 
 def _metadata(head: bytes) -> dict[str, str]:
     length = int.from_bytes(head[:8], "little")
-    header = json.loads(head[8 : 8 + length])
+    header = json.loads(head[8 : 8 + length]) if len(head) >= 8 + length else None
     if not isinstance(header, dict):
-        raise WeightsError("no safetensors header")
+        raise WeightsError("cut off or no safetensors at all")
     found: dict[str, str] = header.get("__metadata__", {})
     return found
 

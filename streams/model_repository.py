@@ -74,10 +74,10 @@ def model_config(device: Device = "cpu") -> str:
 def write_seed_version(repository: "ModelRepository", preset: str, rows: int = 1024) -> int:
     """Write a version that knows nothing yet, so that a server without a learner can answer; return its number."""
     # Torch takes a second and 500 MB, which roles that only look at versions need not spend.
-    import torch  # noqa: PLC0415
+    import torch
 
-    from engine.model import ModelConfig, SequenceModel  # noqa: PLC0415
-    from engine.scoring import RecommenderModel, ScoringConfig  # noqa: PLC0415
+    from engine.model import ModelConfig, SequenceModel
+    from engine.scoring import RecommenderModel, ScoringConfig
 
     sequence = SequenceModel(ModelConfig.preset(preset), rows, torch.Generator().manual_seed(0))
     return repository.write_version(RecommenderModel(sequence, ScoringConfig()).weights(), generation=0)

@@ -1,0 +1,105 @@
+"""A served model answers from what it knows, whatever it is asked, and a generation changes all of it or nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.batch import HistoryBatch
+from engine.model import ModelConfig, SequenceModel
+from engine.scoring import RecommenderModel, ScoringConfig
+from engine.serving import ServedModel, joined
+from engine.weights import Generation, GenerationAssembler, Weights, WeightsError, encode_generation
+
+TINY = ModelConfig.preset("tiny", dim=8, length=4)
+
+
+def weights(seed: int = 0, rows: int = 20) -> Weights:
+    model = SequenceModel(TINY, rows, torch.Generator().manual_seed(seed))
+    return RecommenderModel(model, ScoringConfig(neighbours=4)).weights()
+
+
+def generation(of: Weights, number: int = 1) -> Generation:
+    assembler = GenerationAssembler()
+    [made] = [g for k, v in encode_generation(of, None, "champion", number, 1) if (g := assembler.feed(k, v))]
+    return made
+
+
+def history(*rows: int) -> HistoryBatch:
+    return HistoryBatch.of([(rows, [1] * len(rows), range(0, 60 * len(rows), 60))])
+
+
+def test_the_best_rows_come_first_and_the_padding_row_never() -> None:
+    answer = ServedModel(weights(), 3, 7).top_k(history(4, 5), 19)
+    assert sorted(answer.rows_BK[0].tolist()) == list(range(1, 20))
+    assert (np.diff(answer.scores_BK[0]) <= 0).all()
+    assert (answer.version, answer.generation) == (3, 7)
+
+
+def test_more_than_there_is_gives_row_0_at_the_end() -> None:
+    answer = ServedModel(weights(rows=4), 1, 0).top_k(history(1), 6)
+    assert sorted(answer.rows_BK[0, :3].tolist()) == [1, 2, 3]
+    assert answer.rows_BK[0, 3:].tolist() == [0, 0, 0]
+    assert (answer.scores_BK[0, 3:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("wild", [20, 1023, 2**31 - 1, -1, -(2**31)])
+def test_a_row_out_of_range_counts_as_the_unknown_item(wild: int) -> None:
+    model = ServedModel(weights(), 1, 0)
+    np.testing.assert_array_equal(model.top_k(history(4, wild), 5).scores_BK, model.top_k(history(4, 0), 5).scores_BK)
+
+
+def test_histories_asked_together_are_answered_as_if_alone() -> None:
+    model = ServedModel(weights(), 1, 0)
+    parts = [history(1, 2, 3, 4, 5, 6), history(), history(7)]
+    together = model.top_k(joined(parts), 5)
+    for at, part in enumerate(parts):
+        alone = model.top_k(part, 5)
+        np.testing.assert_allclose(together.scores_BK[at], alone.scores_BK[0], rtol=1e-4, atol=1e-5)
+
+
+def test_after_a_generation_it_answers_like_a_model_loaded_from_it() -> None:
+    model = ServedModel(weights(seed=0), 1, 0)
+    model.apply(generation(weights(seed=1, rows=30)))
+
+    expected = ServedModel(weights(seed=1, rows=30), 1, 1).top_k(history(4, 25), 5)
+    answer = model.top_k(history(4, 25), 5)
+
+    np.testing.assert_array_equal(answer.rows_BK, expected.rows_BK)
+    np.testing.assert_array_equal(answer.scores_BK, expected.scores_BK)
+    assert answer.generation == 1
+
+
+def test_an_older_generation_changes_nothing() -> None:
+    model = ServedModel(weights(seed=0), 1, 5)
+    before = model.top_k(history(4), 5)
+    model.apply(generation(weights(seed=1), number=5))
+    np.testing.assert_array_equal(model.top_k(history(4), 5).scores_BK, before.scores_BK)
+
+
+def test_a_generation_that_does_not_fit_changes_nothing() -> None:
+    model = ServedModel(weights(seed=0), 1, 0)
+    before = model.top_k(history(4), 5)
+    good = generation(weights(seed=1))
+    narrow = {**good.dense, "norm.weight": np.zeros(3, np.float32)}
+    for misfit in (
+        replace(good, config={**good.config, "dim": 16}),
+        replace(good, dense={}),
+        replace(good, tables={**good.tables, "item_vectors": np.zeros((20, 3), np.float32)}),
+        replace(good, dense={name.replace("sequence.", ""): value for name, value in narrow.items()}),
+    ):
+        with pytest.raises(WeightsError):
+            model.apply(misfit)
+    np.testing.assert_array_equal(model.top_k(history(4), 5).scores_BK, before.scores_BK)
+
+
+def test_weights_that_do_not_fit_their_config_are_refused() -> None:
+    good = weights()
+    for broken in (
+        replace(good, config={**good.config, "dim": 16}),
+        replace(good, config={**good.config, "colour": "red"}),
+        replace(good, tables={}),
+    ):
+        with pytest.raises(WeightsError):
+            ServedModel(broken, 1, 0)
