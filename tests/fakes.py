@@ -4,7 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streams.errors import NotReadyError, PositionError
+import numpy as np
+
+from engine.batch import HistoryBatch
+from streams.errors import NotReadyError, PositionError, ScorerUnavailableError
+from streams.ladder import Scored
 from streams.records import Cause, HistoryEntry, Interaction, Recommendation, RecommendedItem, UserHistory
 
 
@@ -65,3 +69,34 @@ class FakeServing:
             raise PositionError(f"{after} is not of this user's partition, 0.")
         if int(offset) >= len(self.events):
             raise TimeoutError
+
+
+class FakeScorer:
+    """streams.ladder.Scorer in memory: the rows after the last known one of a history, nearest first."""
+
+    def __init__(self, rows: int = 1024) -> None:
+        self.rows = rows
+        self.failure: Exception | None = None
+        self.late = False
+        self.version = 1
+        self.generation = 0
+        self.asked: list[HistoryBatch] = []
+
+    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float) -> Scored:  # noqa: ARG002 - the port has it
+        self.asked.append(batch)
+        if self.failure or self.late:
+            cause = self.failure or TimeoutError()
+            raise ScorerUnavailableError("the fake gives no answer") from cause
+        last_B = [
+            self._last(batch.rows_T[start : start + n])
+            for start, n in zip(batch.offsets_B, batch.lengths_B, strict=True)
+        ]
+        count = min(k, self.rows - 1)
+        rows_BK = (np.array(last_B).reshape(-1, 1) + np.arange(count)) % (self.rows - 1) + 1
+        rows_BK = np.pad(rows_BK, ((0, 0), (0, k - count))).astype(np.int32)
+        scores_BK = np.where(rows_BK > 0, -np.arange(k, dtype=np.float32), -np.inf).astype(np.float32)
+        return Scored(rows_BK, scores_BK, self.version, self.generation)
+
+    def _last(self, rows: np.ndarray) -> int:  # type: ignore[type-arg]
+        known = rows[(rows > 0) & (rows < self.rows)]
+        return int(known[-1]) if len(known) else 0
