@@ -4,8 +4,8 @@ Knows nothing of the command line; the clock is an argument. Legend: B cases, I 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from engine.protocols import Cases, Fold, ProtocolName, folds
 from engine.sequence_ranker import Preset, SequenceRanker
 
 MODEL: Final = "sequence"
+PROTOCOLS: Final[tuple[ProtocolName, ...]] = get_args(ProtocolName)
 _LIST: Final = 10
 _LISTED_CASES: Final = 20_000
 """Lists are kept for this many cases a fold: coverage and its kin need lists, the accuracy of all cases only ranks."""
@@ -32,7 +33,8 @@ class Settings:
     protocol: ProtocolName = "leave-one-out"
     preset: str = "default"
     models: Sequence[str] = (MODEL, *BASELINES)
-    filter_seen: bool = True
+    filter_seen: bool | None = None
+    """Whether items of the history are left out; None is the protocol's custom: only leave-one-out leaves them out."""
     max_cases: int = 0
     """Cases a fold, drawn at random; 0 is all."""
     max_folds: int = 0
@@ -62,6 +64,8 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
         The report: `metrics.MODEL.METRIC` (mean over the folds), `intervals.MODEL.METRIC` (bootstrap, 95 %), `folds`,
         `seconds` (of the sequence model), `seconds_by_model`, `curve`, `filtered_seen`, `settings`, `data`.
     """
+    if settings.filter_seen is None:
+        settings = replace(settings, filter_seen=settings.protocol == "leave-one-out")
     rankers: dict[str, Ranker] = {
         name: SequenceRanker(preset, settings.seed, clock, settings.device) if name == MODEL else BASELINES[name]()
         for name in settings.models
@@ -139,7 +143,7 @@ def _ask(ranker: Ranker, fold: Fold, test: Cases, results: _Results, settings: S
         if first < _LISTED_CASES:
             shown_I += np.bincount(_lists(scores_BI.clone(), part, settings).ravel(), minlength=fold.rows)
             targets_I += np.bincount(part.targets_B, minlength=fold.rows)
-        ranks.append(ranks_of(scores_BI, part, filter_seen=settings.filter_seen))
+        ranks.append(ranks_of(scores_BI, part, filter_seen=bool(settings.filter_seen)))
     popularity_I = np.bincount(fold.train.rows_T, minlength=fold.rows).astype(np.float64)
     results.folds.append(metrics.accuracy(np.concatenate([np.empty(0, np.int64), *ranks])))
     results.beyond.append(
@@ -155,7 +159,7 @@ def _ask(ranker: Ranker, fold: Fold, test: Cases, results: _Results, settings: S
 
 
 def _lists(scores_BI: torch.Tensor, part: Cases, settings: Settings) -> NDArray[np.int64]:
-    mask(scores_BI, part.histories, filter_seen=settings.filter_seen)
+    mask(scores_BI, part.histories, filter_seen=bool(settings.filter_seen))
     rows_BK: NDArray[np.int64] = scores_BI.topk(min(_LIST, scores_BI.shape[1] - 1), 1).indices.cpu().numpy()
     return rows_BK
 
