@@ -4,12 +4,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from streams.dead_letters import DeadLetters
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.keep_histories import UserStates
 from streams.ladder import Ladder, Query
 from streams.outputs import Outputs
+from streams.pseudonyms import pseudonyms
 from streams.records import Cause, Recommendation, Request, decode, decoder, encode
 from streams.settings import Settings
 
@@ -23,6 +26,7 @@ class AnswerRequests:
         self, settings: Settings, states: UserStates, outputs: Outputs, ladder: Ladder, instruments: WorkerInstruments
     ) -> None:
         self._topic = settings.prefix + "recommendations"
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
         self._deadline_seconds = settings.serving.deadline_ms / 1000
         self._states = states
         self._outputs = outputs
@@ -38,7 +42,8 @@ class AnswerRequests:
             asked: list[tuple[Request, int]] = []
             for record in event.message.value:
                 try:
-                    asked.append((decode(_REQUEST, record.value), record.offset))
+                    request = decode(_REQUEST, record.value)
+                    asked.append((replace(request, user_id=self._pseudonym(request.user_id)), record.offset))
                 except RejectedEventError as why:
                     self._dead_letters.send(record, why, delivery)
             partition = event.message.partition

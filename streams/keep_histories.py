@@ -24,6 +24,7 @@ from streams.ladder import Ladder, Query, RankedList
 from streams.lease import Lease
 from streams.outputs import Delivery, Outputs
 from streams.progress import Progress
+from streams.pseudonyms import pseudonyms
 from streams.records import (
     HISTORY_HEADER,
     TYPE_CODES,
@@ -148,6 +149,7 @@ class KeepHistories:
         self._generation = generation
         """The consumer group's generation: it changes when partitions may have moved."""
         self._fold = Fold(settings.state)
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
         self._dead_letters = DeadLetters(settings.prefix + "dead-letters", outputs, instruments)
         self._rows_topic = settings.prefix + "rows"
         self._recommendations_topic = settings.prefix + "recommendations"
@@ -224,7 +226,7 @@ class KeepHistories:
         """Fold each record; return how many rows and dead letters were sent."""
         sent = 0
         partition, touched_users, known = batch.partition, batch.touched, self._catalogue.rows
-        add, max_future_ms = self._fold.add, self._settings.state.max_future_seconds * 1000
+        pseudonym, add, max_future_ms = self._pseudonym, self._fold.add, self._settings.state.max_future_seconds * 1000
         now_ms = int(time.time() * 1000)
         types: Counter[str] = Counter()
         replayed = duplicates = 0
@@ -232,9 +234,10 @@ class KeepHistories:
         for record in records:
             try:
                 interaction = decode_interaction(record.value, now_ms, max_future_ms)
-                touched = touched_users.get(interaction.user_id)
+                user_id = pseudonym(interaction.user_id)
+                touched = touched_users.get(user_id)
                 if touched is None:
-                    touched, broken = self._touch(partition, interaction.user_id, batch, record)
+                    touched, broken = self._touch(partition, user_id, batch, record)
                     sent += broken
                 folded = add(touched.state, interaction, record.offset)
             except RejectedEventError as why:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 _NONE: Final = -1
@@ -39,5 +39,11 @@ class Progress:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tickets += 1
-        heappush(self._waiting[partition], (offset, self._tickets, future))
-        await asyncio.wait_for(future, timeout_seconds)
+        waiting, ticket = self._waiting[partition], (offset, self._tickets, future)
+        heappush(waiting, ticket)
+        try:
+            await asyncio.wait_for(future, timeout_seconds)
+        except (TimeoutError, asyncio.CancelledError):
+            waiting.remove(ticket)  # its offset may never be reached
+            heapify(waiting)
+            raise

@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import faust
+import msgspec
 from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from streams.catalogue import Catalogue
-from streams.errors import NotReadyError
+from streams.errors import BrokenStateError, NotReadyError, PositionError
 from streams.keep_histories import UserStates
 from streams.ladder import Ladder, Query
 from streams.outputs import Outputs
 from streams.progress import Progress
+from streams.pseudonyms import pseudonyms
 from streams.records import (
     INTERACTION_TYPES,
     Cause,
@@ -26,12 +28,13 @@ from streams.records import (
 )
 from streams.settings import Settings
 from streams.table import UserTable
+from streams.user_state import UserState
 
 _AFTER_SECONDS: Final = 5.0
 
 
 class WorkerServing:
-    """Implements streams.http.Serving."""
+    """Implements streams.endpoints.Serving. The id as sent gives the partition, its pseudonym is stored."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class WorkerServing:
         self._ladder = ladder
         self._progress = progress
         self._partitions = partitions
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
 
     def owner(self, user_id: str) -> str | None:
         """Return host:port of the worker that owns the user, None when it is this one.
@@ -75,9 +79,11 @@ class WorkerServing:
         deliveries = []
         for interaction in interactions:
             delivery = self._outputs.delivery()
-            key = interaction.user_id.encode()
             partition = self._partition(interaction.user_id)
-            self._outputs.send(self._interactions, key, encode(interaction), delivery, partition=partition)
+            stored = msgspec.structs.replace(interaction, user_id=self._pseudonym(interaction.user_id))
+            self._outputs.send(
+                self._interactions, stored.user_id.encode(), encode(stored), delivery, partition=partition
+            )
             deliveries.append((partition, delivery.seal(1)))
         return [f"interactions/{partition}/{await delivery.acknowledged()}" for partition, delivery in deliveries]
 
@@ -86,11 +92,10 @@ class WorkerServing:
 
         Raises:
             TimeoutError: the state did not reach `after` in time.
+            PositionError: `after` is of a partition that is not the user's.
         """
         began = time.monotonic()
-        partition = self._partition(user_id)
-        await self._wait_for(after)
-        state = self._states.get(partition, user_id)
+        partition, state = await self._state(user_id, after)
         query = Query(state.history() if state else [], k, exclude)
         [ranking] = await self._ladder.recommend([query], self._deadline_seconds)
         offset = state.offset if state else -1
@@ -112,10 +117,9 @@ class WorkerServing:
 
         Raises:
             TimeoutError: the state did not reach `after` in time.
+            PositionError: `after` is of a partition that is not the user's.
         """
-        partition = self._partition(user_id)
-        await self._wait_for(after)
-        state = self._states.get(partition, user_id)
+        partition, state = await self._state(user_id, after)
         if state is None:
             return UserHistory(user_id, None, [])
         entries = [HistoryEntry(e.item_id, INTERACTION_TYPES[e.type - 1], e.timestamp) for e in state.history()]
@@ -152,7 +156,21 @@ class WorkerServing:
         """Return the user's partition, as Kafka's Java producers compute it."""
         return int(murmur2(user_id.encode()) & 0x7FFFFFFF) % self._partitions
 
-    async def _wait_for(self, after: str | None) -> None:
-        if after is not None:
-            _, partition, offset = after.rsplit("/", 2)
-            await self._progress.reached(int(partition), int(offset), _AFTER_SECONDS)
+    async def _state(self, user_id: str, after: str | None) -> tuple[int, UserState | None]:
+        """Return the user's partition and state, once it reflects `after`."""
+        partition, stored_id = self._partition(user_id), self._pseudonym(user_id)
+        state = self._read(partition, stored_id)
+        if after is None:
+            return partition, state
+        _, named, offset = after.rsplit("/", 2)
+        if int(named) != partition:
+            raise PositionError(f"{after} is not of this user's partition, {partition}.")
+        if state is None or state.offset < int(offset):
+            await self._progress.reached(partition, int(offset), _AFTER_SECONDS)
+        return partition, self._read(partition, stored_id)
+
+    def _read(self, partition: int, stored_id: str) -> UserState | None:
+        try:
+            return self._states.get(partition, stored_id)
+        except BrokenStateError:  # set aside when the user's next event is folded
+            return None

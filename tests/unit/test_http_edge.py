@@ -184,6 +184,15 @@ async def test_a_request_head_without_end_is_refused() -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+async def test_a_large_body_is_refused_before_it_is_sent() -> None:
+    async with running(FakeServing()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 5000000\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
 async def test_what_is_no_http_is_refused() -> None:
     async with running(FakeServing()) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -193,12 +202,12 @@ async def test_what_is_no_http_is_refused() -> None:
 
 
 async def test_tls_serves_and_forwards(tmp_path: Path) -> None:
-    certfile, keyfile = await certificate(tmp_path)
+    authority, certfile, keyfile = await certificate(tmp_path)
     tls = {"tls_certfile": certfile, "tls_keyfile": keyfile}
     asked, owner = FakeServing(), FakeServing()
     async with running(owner, **tls) as other, running(asked, **tls) as server:
         asked.elsewhere = {"u1": f"127.0.0.1:{other.port}"}
-        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=certfile)) as client:
+        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=authority)) as client:
             assert server.address.startswith("https://")
             response = await client.get(f"{server.address}/v1/users/u1/recommendations?k=1")
     assert response.json()["items"][0]["item_id"] == "i1"
@@ -228,16 +237,23 @@ def test_a_pseudonym_key_has_1_to_64_bytes(key: str) -> None:
         pseudonyms(SecretStr(key))
 
 
-async def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
+async def certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority, a certificate of it for 127.0.0.1, and that one's key."""
+    authority, authority_key = folder / "ca.crt", folder / "ca.key"
     certfile, keyfile = folder / "tls.crt", folder / "tls.key"
+    await openssl(authority, authority_key, "authority")
+    signed = ("-CA", str(authority), "-CAkey", str(authority_key), "-addext", "subjectAltName=IP:127.0.0.1")
+    await openssl(certfile, keyfile, "127.0.0.1", *signed)
+    return authority, certfile, keyfile
+
+
+async def openssl(certfile: Path, keyfile: Path, name: str, *extra: str) -> None:
     process = await asyncio.create_subprocess_exec(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-        "-keyout", str(keyfile), "-out", str(certfile), "-subj", "/CN=127.0.0.1",
-        "-addext", "subjectAltName=IP:127.0.0.1", stderr=asyncio.subprocess.DEVNULL,
+        "-keyout", str(keyfile), "-out", str(certfile), "-subj", f"/CN={name}", *extra,
+        stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert await process.wait() == 0
-    return certfile, keyfile
 
 
 def unused_port() -> int:

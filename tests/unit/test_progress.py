@@ -31,3 +31,11 @@ async def test_what_was_reached_before_a_rebalance_is_no_longer_known() -> None:
     progress.forget(0)
     with pytest.raises(TimeoutError):
         await progress.reached(0, 5, 0.01)
+
+
+async def test_readers_that_gave_up_leave_nothing_behind() -> None:
+    progress = Progress()
+    for offset in range(3):
+        with pytest.raises(TimeoutError):
+            await progress.reached(0, 10**17 + offset, 0.001)
+    assert progress._waiting[0] == []
