@@ -98,7 +98,7 @@ def split(histories: HistoryBatch, length: int) -> HistoryBatch:
     [1, 2, 3, 3, 4]
     """
     stride = length - 1
-    pieces_B = -(-(histories.lengths_B - 1) // stride)
+    pieces_B = -(-(histories.lengths_B - 1).clip(0) // stride)
     place_P = np.arange(int(pieces_B.sum())) - np.repeat(np.cumsum(pieces_B) - pieces_B, pieces_B)
     begins_P = np.repeat(histories.offsets_B, pieces_B) + place_P * stride
     lengths_P = np.minimum(np.repeat(histories.lengths_B, pieces_B) - place_P * stride, length)

@@ -16,7 +16,7 @@ def evaluate(
         Path,
         typer.Option(
             exists=True,
-            help="A sequence file (`user item item …`, .txt, .txt.gz), a folder of periods (`session item`), or a table.",
+            help="A sequence file (`user item item …`, .txt, .txt.gz), folder of periods (`session item`), or a table.",
         ),
     ],
     protocol: Annotated[str, typer.Option(help="leave-one-out, continual, time-split or stream.")] = "leave-one-out",
