@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import StartError
 from streams.kafka_jars import default_cache, kafka_jars
-from streams.processes import Child, free_port, is_listening, keep_running, stop_signals
+from streams.processes import GRACE_SECONDS, Child, free_port, is_listening, keep_running, stop_signals
 
 HOST = "127.0.0.1"
 MIN_JAVA = 17
@@ -102,10 +102,10 @@ class LocalBroker:
             self.stop()
             raise
 
-    def stop(self) -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End the broker cleanly."""
         if self._child:
-            self._child.stop()
+            self._child.stop(grace_seconds)
             (self.folder / "broker.pid").unlink(missing_ok=True)
             self._child = None
         if self._lock is not None:

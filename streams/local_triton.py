@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from streams.errors import StartError
 from streams.model_repository import MODEL, ModelRepository
-from streams.processes import Child, free_port, is_listening, keep_running, stop_signals
+from streams.processes import GRACE_SECONDS, Child, free_port, is_listening, keep_running, stop_signals
 from streams.scorer import channel_options, inputs
 
 log = structlog.get_logger()
@@ -104,13 +104,13 @@ class LocalTriton:
             self.stop()
             raise
 
-    def stop(self) -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End the server and what it left in shared memory."""
         if self._client:
             self._client.close()
             self._client = None
         if self._child:
-            self._child.stop()
+            self._child.stop(grace_seconds)
             self._child = None
             self._remove_regions()
         if self._lock is not None:
@@ -211,6 +211,8 @@ class LocalTriton:
         }
 
     def _answers(self) -> bool:
+        if not is_listening(HOST, self.port):
+            return False
         with suppress(InferenceServerException):
             self._probe()
             return True

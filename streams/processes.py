@@ -19,6 +19,7 @@ from streams.errors import StartError
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.02
+GRACE_SECONDS = 8.0
 
 # The leader's shell leaves a guard in the group and becomes the command. The guard waits on a pipe that only the parent
 # holds open: when the parent is gone, by kill -9 too, it ends the group. It also keeps the group's number from being
@@ -130,7 +131,7 @@ class Child:
             last = next(reversed(self.output().strip().splitlines()), "no output")
             raise StartError(f"{self.name} {reason}: {last.strip()} (more in {self.log_file}).")
 
-    def stop(self, grace_seconds: float = 8.0) -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End it with everything it started: SIGTERM, then SIGKILL for what is left after the grace time."""
         if self._lifeline < 0:
             return
@@ -152,7 +153,7 @@ class Server(Protocol):
     def start(self) -> None:
         """Return when it is ready; StartError when it cannot be."""
 
-    def stop(self) -> None:
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Leave nothing behind; harmless when it does not run."""
 
     def healthy(self) -> bool:
@@ -171,7 +172,7 @@ def keep_running(server: Server, stop: threading.Event, check_seconds: float = 0
         while not stop.wait(check_seconds):
             if not server.healthy():
                 log.warning("server-restarted", server=server.name)
-                server.stop()
+                server.stop(grace_seconds=0.2)  # what does not work does not end in good order either
                 server.start()
     finally:
         server.stop()

@@ -1,0 +1,225 @@
+"""Triton answers whatever happens to its model, and leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from engine.batch import HistoryBatch
+from engine.model import ModelConfig, SequenceModel
+from engine.scoring import RecommenderModel, ScoringConfig
+from engine.serving import ServedModel
+from engine.weights import Weights, encode_generation, load
+from streams.errors import ScorerUnavailableError, StartError
+from streams.ladder import Scored
+from streams.local_broker import LocalBroker
+from streams.local_triton import SHARED_MEMORY, LocalTriton
+from streams.model_repository import ModelRepository, write_seed_version
+from streams.processes import free_port, keep_running
+from streams.scorer import TritonScorer
+from tests.unit.test_processes import eventually, gone
+
+pytestmark = pytest.mark.integration
+
+HISTORY = HistoryBatch.of([([3, 4, 5], [1, 1, 1], [0, 60, 120])])
+MEGABYTE = 2**20
+
+
+def some_weights(seed: int, rows: int = 1024) -> Weights:
+    sequence = SequenceModel(ModelConfig.preset("tiny"), rows, torch.Generator().manual_seed(seed))
+    return RecommenderModel(sequence, ScoringConfig()).weights()
+
+
+def stub(server: LocalTriton) -> psutil.Process:
+    assert server.pid
+    return next(p for p in psutil.Process(server.pid).children() if "python_backend_stub" in p.name())
+
+
+def ask(address: str, k: int = 10, seconds: float = 5) -> Scored:
+    async def once() -> Scored:
+        scorer = TritonScorer(address)
+        try:
+            return await scorer.top_k(HISTORY, k, seconds)
+        finally:
+            await scorer.close()
+
+    return asyncio.run(once())
+
+
+def answers(address: str, holds: Callable[[Scored], bool] = lambda _: True) -> bool:
+    try:
+        return holds(ask(address))
+    except ScorerUnavailableError:
+        return False
+
+
+@pytest.fixture
+def own_triton(tmp_path: Path) -> Iterator[LocalTriton]:
+    """A server to be harmed; it is looked after as `headrace triton` does."""
+    repository = ModelRepository(tmp_path / "models")
+    write_seed_version(repository, "tiny")
+    server, stop = LocalTriton(tmp_path / "server", repository, free_port()), threading.Event()
+    keeper = threading.Thread(target=keep_running, args=(server, stop, 0.05))
+    keeper.start()
+    assert eventually(lambda: answers(server.address), 60)
+    yield server
+    stop.set()
+    keeper.join(30)
+    assert not list(SHARED_MEMORY.glob(f"{server._region}*"))
+
+
+def test_a_model_process_that_dies_is_replaced_by_a_restart(own_triton: LocalTriton) -> None:
+    before = own_triton.pid
+    stub(own_triton).kill()
+    assert eventually(lambda: own_triton.pid != before and answers(own_triton.address), 60)
+
+
+def test_a_new_version_is_served_and_a_broken_one_is_set_aside(own_triton: LocalTriton, tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "models")
+    assert repository.write_version(some_weights(seed=2), generation=5) == 2
+    assert eventually(lambda: answers(own_triton.address, lambda got: (got.version, got.generation) == (2, 5)), 60)
+
+    broken = repository.write_version(some_weights(seed=3), generation=6)
+    whole = repository.file(broken).read_bytes() if repository.file(broken).exists() else b""
+    assert eventually(lambda: answers(own_triton.address, lambda got: got.version == broken), 60)
+    hidden = tmp_path / "models" / "sequence" / ".4.made"
+    hidden.mkdir()
+    (hidden / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    hidden.rename(tmp_path / "models" / "sequence" / "4")
+
+    assert eventually(lambda: repository.newest() == broken, 60)
+    assert ask(own_triton.address).version == broken
+
+
+def test_the_model_process_stays_within_its_memory(own_triton: LocalTriton) -> None:
+    for _ in range(20):
+        ask(own_triton.address)
+    assert stub(own_triton).memory_info().rss < 500 * MEGABYTE
+
+
+def test_without_a_version_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="holds no version of the model"):
+        LocalTriton(tmp_path / "server", ModelRepository(tmp_path / "models"), free_port()).start()
+
+
+def test_a_busy_port_is_named(triton: LocalTriton, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=f"Port {triton.port} is in use"):
+        LocalTriton(tmp_path / "server", ModelRepository(tmp_path / "models"), triton.port).start()
+
+
+def test_a_version_that_never_loads_fails_the_start_in_one_sentence(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "models")
+    repository.file(write_seed_version(repository, "tiny")).write_bytes(b"broken")
+    with pytest.raises(StartError, match="Triton"):
+        LocalTriton(tmp_path / "server", repository, free_port()).start()
+
+
+def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "models")
+    write_seed_version(repository, "tiny")
+    code = (
+        "import sys, time, pathlib\n"
+        "from streams.local_triton import LocalTriton\n"
+        "from streams.model_repository import ModelRepository\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "server = LocalTriton(folder / 'server', ModelRepository(folder / 'models'), int(sys.argv[2]))\n"
+        "server.start()\n"
+        "print(server.pid, server._region, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(free_port())]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid, region = parent.stdout.readline().split()
+    family = [int(pid), *(child.pid for child in psutil.Process(int(pid)).children(recursive=True))]
+
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+
+    assert len(family) >= 3
+    assert eventually(lambda: all(map(gone, family)), 15)
+    assert not list(SHARED_MEMORY.glob(f"{region}*"))
+
+
+class Publisher:
+    """Writes generations to the topic that the shared Triton follows, one transaction each."""
+
+    def __init__(self, address: str) -> None:
+        client = {"bootstrap.servers": address, "log_level": 0}
+        admin = AdminClient(client)
+        if "weights" not in admin.list_topics(timeout=10).topics:
+            admin.create_topics([NewTopic("weights", 1, config={"cleanup.policy": "compact"})])["weights"].result(10)
+        self._producer = Producer({**client, "transactional.id": f"test-{time.time_ns()}", "message.max.bytes": 2**24})
+        self._producer.init_transactions(20)
+
+    def publish(self, log: list[tuple[str, bytes]], *, commit: bool = True) -> None:
+        self._producer.begin_transaction()
+        for key, value in log:
+            self._producer.produce("weights", value, key)
+        if commit:
+            self._producer.commit_transaction(20)
+        else:
+            self._producer.flush(20)
+            self._producer.abort_transaction(20)
+
+
+def test_generations_are_applied_in_place_while_requests_run(broker: LocalBroker, triton: LocalTriton) -> None:
+    seed = load(triton._repository.file(1))
+    publisher, all_rows = Publisher(broker.address), None
+    stages = {0: seed, 1: some_weights(seed=11), 2: some_weights(seed=12), 5: some_weights(seed=13, rows=1500)}
+    expected = {number: ServedModel(of, 1, number).top_k(HISTORY, 10).rows_BK for number, of in stages.items()}
+
+    async def run() -> tuple[list[Scored], list[str]]:
+        scorer, got, failed = TritonScorer(triton.address), list[Scored](), list[str]()
+        done = asyncio.Event()
+
+        async def hammer() -> None:
+            while not done.is_set():
+                try:
+                    got.append(await scorer.top_k(HISTORY, 10, 5))
+                except ScorerUnavailableError as exc:
+                    failed.append(str(exc))
+
+        async def reaches(generation: int) -> None:
+            async with asyncio.timeout(30):
+                while not got or got[-1].generation != generation:  # noqa: ASYNC110 - the server tells nobody
+                    await asyncio.sleep(0.01)
+
+        async def say(log: list[tuple[str, bytes]], *, commit: bool = True) -> None:
+            await asyncio.to_thread(publisher.publish, log, commit=commit)
+
+        clients = [asyncio.create_task(hammer()) for _ in range(4)]
+        await say(encode_generation(stages[1], all_rows, "champion", 1, 1))
+        await reaches(1)
+        await say(encode_generation(stages[2], all_rows, "champion", 2, 1))
+        await reaches(2)
+        # Neither an aborted, nor a damaged, nor another slot's generation changes what is served.
+        await say(encode_generation(some_weights(seed=99), all_rows, "champion", 3, 1), commit=False)
+        damaged = encode_generation(some_weights(seed=98), all_rows, "champion", 4, 1)
+        await say([(damaged[0][0], damaged[0][1][:-1] + b"\x7f"), *damaged[1:]])
+        await say(encode_generation(some_weights(seed=97), all_rows, "challenger", 9, 1))
+        await say(encode_generation(stages[5], all_rows, "champion", 5, 1))
+        await reaches(5)
+        done.set()
+        await asyncio.gather(*clients)
+        await scorer.close()
+        return got, failed
+
+    got, failed = asyncio.run(run())
+
+    assert failed == []
+    assert {answer.generation for answer in got} == {0, 1, 2, 5}
+    for answer in got:
+        np.testing.assert_array_equal(answer.rows_BK, expected[answer.generation])
