@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from streams.dead_letters import DeadLetters
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
-from streams.keep_histories import UserStates
 from streams.ladder import Ladder, Query
 from streams.outputs import Outputs
 from streams.pseudonyms import pseudonyms
 from streams.records import Cause, Recommendation, Request, decode, decoder, encode
 from streams.settings import Settings
+from streams.user_states import UserStates
 
 _REQUEST: Final = decoder(Request)
 

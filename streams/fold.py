@@ -66,10 +66,12 @@ class Fold:
         else:
             state.entries = _insert(state, timestamp, entry)
         state.count += 1
-        self._trim(state)
+        if state.count > 2 * self._length:
+            self.trim(state)
         return Folded.ADDED
 
-    def _trim(self, state: UserState) -> None:
+    def trim(self, state: UserState) -> None:
+        """Cut the history to its bounds: what stays is the same whether this is done after each event or each batch."""
         while state.count > self._length or (
             state.count > 1 and entry_time(state.entries) < state.newest - self._max_age_ms
         ):

@@ -11,7 +11,6 @@ from faust.types import TP
 
 from streams.catalogue import Catalogue
 from streams.errors import BrokenStateError, NotReadyError, PositionError
-from streams.keep_histories import UserStates
 from streams.ladder import Ladder, Query
 from streams.outputs import Outputs
 from streams.progress import Progress
@@ -29,6 +28,7 @@ from streams.records import (
 from streams.settings import Settings
 from streams.table import UserTable
 from streams.user_state import UserState
+from streams.user_states import UserStates
 
 _AFTER_SECONDS: Final = 5.0
 

@@ -37,6 +37,7 @@ from streams.serving import WorkerServing
 from streams.settings import Settings
 from streams.table import UserTable
 from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
+from streams.user_states import UserStates
 
 _log = structlog.get_logger()
 
@@ -55,6 +56,7 @@ class Worker:
     app: faust.App
     serving: WorkerServing
     table: UserTable
+    states: UserStates
     keep_histories: KeepHistories
     lease: Lease
     outputs: Outputs
@@ -89,7 +91,7 @@ class Worker:
         known = self.catalogue.catalogue
         self.instruments.catalogue_items.set(len(known.rows))
         self.instruments.retired_items.set(len(known.unavailable_rows))
-        self.instruments.cached_users.set(len(self.keep_histories.states))
+        self.instruments.cached_users.set(len(self.states))
         for partition, size in self.table.size_bytes().items():
             self.instruments.table_bytes.labels(str(partition)).set(size)
         monitor = self.app.monitor
@@ -119,10 +121,11 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     scorer = TritonScorer(settings.triton.url, settings.triton.batch_users)
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments)
     progress = Progress()
+    states = UserStates(table, settings.state.cache_users)
     keep_histories = KeepHistories(
-        settings, table, outputs, catalogue, ladder, lease, progress, instruments, lambda: app.consumer_generation_id
-    )
-    states = keep_histories.states
+        settings, table, states, outputs, catalogue, ladder, lease, progress, instruments,
+        lambda: app.consumer_generation_id,
+    )  # fmt: skip
     agents = {
         "interactions": keep_histories,
         "requests": AnswerRequests(settings, states, outputs, ladder, instruments),
@@ -135,7 +138,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions)
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
-        app, serving, table, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours, scorer,
+        app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours, scorer,
         server, instruments,
     )  # fmt: skip
     app.task(lease.keep)
@@ -216,7 +219,10 @@ def _make_folder(settings: Settings) -> None:
         ) from exc
 
 
-def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+Hook = Callable[[], Awaitable[None]]
+
+
+def _both(first: Hook, second: Hook) -> Hook:
     async def both() -> None:
         await first()
         await second()

@@ -26,6 +26,7 @@ def fold_all(events: list[Interaction], settings: StateSettings, state: UserStat
     fold, state = Fold(settings), state or UserState()
     for offset, event in enumerate(events):
         fold.add(state, event, offset)
+    fold.trim(state)
     return state
 
 
@@ -37,6 +38,18 @@ def test_folding_again_from_any_earlier_offset_changes_nothing(events: list[Inte
     for offset, event in enumerate(events[again_from:], start=again_from):
         assert fold.add(state, event, offset) in {Folded.REPLAYED, Folded.DUPLICATE}
     assert state.encode() == value
+
+
+@given(st.lists(interactions, max_size=60), st.integers(1, 60))
+def test_the_state_does_not_depend_on_where_batches_end(events: list[Interaction], size: int) -> None:
+    settings, state = StateSettings(history_length=5, max_age_days=1), UserState()
+    fold = Fold(settings)
+    for offset, event in enumerate(events):
+        fold.add(state, event, offset)
+        if offset % size == 0:
+            fold.trim(state)
+    fold.trim(state)
+    assert state.encode() == fold_all(events, settings).encode()
 
 
 @given(st.lists(interactions, max_size=60))
@@ -100,4 +113,5 @@ def test_interactions_older_than_the_age_bound_are_forgotten() -> None:
     fold, state = Fold(StateSettings(max_age_days=1)), UserState()
     fold.add(state, interaction(event_id="a", item_id="old"), 0)
     fold.add(state, interaction(event_id="b", item_id="new", timestamp=NOON + DAY + 1), 1)
+    fold.trim(state)
     assert [entry.item_id for entry in state.history()] == ["new"]
