@@ -112,18 +112,17 @@ def up() -> None:
 @app.command(rich_help_panel=_ROLES)
 def broker() -> None:
     """A local Apache Kafka on HEADRACE_BROKER's port, its data under HEADRACE_DATA_DIR."""
-    from streams.local_broker import run_broker
+    from streams.local_servers import run_local_broker
 
-    settings = _settings()
-    run_broker(settings.data_dir / "kafka", _loopback_port(settings.broker))
+    run_local_broker(_settings())
 
 
 @app.command(rich_help_panel=_ROLES)
 def triton() -> None:
     """A local Triton Inference Server on HEADRACE_TRITON__URL's port, with the models under HEADRACE_DATA_DIR."""
-    from streams.local_triton import run_triton
+    from streams.local_servers import run_local_triton
 
-    raise typer.Exit(run_triton(_settings()) or 0)
+    run_local_triton(_settings())
 
 
 @app.command(rich_help_panel=_ROLES)
@@ -293,15 +292,6 @@ def _settings(*, logs: bool = True) -> "Settings":
 
         configure_logs(settings.log)
     return settings
-
-
-def _loopback_port(address: str) -> int:
-    from streams.errors import SettingsError
-
-    host, _, port = address.rpartition(":")
-    if host not in {"127.0.0.1", "localhost"} or not port.isdigit():
-        raise SettingsError(f"HEADRACE_BROKER is {address}; a local broker listens on 127.0.0.1:PORT only.")
-    return int(port)
 
 
 def _complain(sentence: str, code: int = 1) -> int:
