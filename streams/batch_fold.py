@@ -7,6 +7,7 @@ from typing import Any
 
 from streams.errors import BrokenStateError, RejectedEventError
 from streams.fold import Fold, Folded
+from streams.pseudonyms import pseudonyms
 from streams.records import HISTORY_HEADER, Interaction, decode_interaction
 from streams.settings import Settings
 from streams.user_state import UserState
@@ -73,16 +74,18 @@ class BatchFold:
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._states = states
         self._known_items = known_items
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
 
     def fold(self, partition: int, records: Sequence[Any], now_ms: int) -> FoldedBatch:
         """Fold each record, in order; now_ms bounds the clock skew of producers."""
         batch = FoldedBatch()
         touched_users, known_items, types = batch.touched, self._known_items, batch.types
-        add, max_future_ms = self._fold.add, self._max_future_ms
+        add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
         for record in records:
             try:
                 interaction = decode_interaction(record.value, now_ms, max_future_ms)
-                touched = touched_users.get(interaction.user_id) or self._touch(partition, interaction.user_id, batch)
+                user_id = pseudonym(interaction.user_id)
+                touched = touched_users.get(user_id) or self._touch(partition, user_id, batch)
                 folded = add(touched.state, interaction, record.offset)
             except RejectedEventError as why:
                 batch.rejected.append((record, why))

@@ -138,8 +138,8 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions)
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
-        app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours, scorer,
-        server, instruments,
+        app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
+        scorer, server, instruments,
     )  # fmt: skip
     app.task(lease.keep)
     app.task(keep_histories.watch)
