@@ -82,7 +82,7 @@ class Outputs:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
-                compression_type="lz4",
+                compression_type="none",  # aiokafka reads no lz4 without cramjam: such a batch would stop every worker
                 partitioner="murmur2_random",  # Java's, which is what most producers of events use
                 message_timeout_ms=int(timeout_seconds * 1000),
                 message_max_bytes=16 * 1024 * 1024,

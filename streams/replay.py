@@ -54,9 +54,7 @@ class EventSender:
         self.done = Replayed()
         self._interactions = settings.prefix + "interactions"
         self._items = settings.prefix + "items"
-        self._producer = Producer(
-            librdkafka_config(settings, enable_idempotence=True, linger_ms=linger_ms, compression_type="lz4")
-        )
+        self._producer = Producer(librdkafka_config(settings, enable_idempotence=True, linger_ms=linger_ms))
         partitions = _partitions(self._producer, settings, "interactions")
         # Named for each event, by the rule of Kafka's Java clients: a key always meets the partition it met before,
         # and what has no key goes where --resume finds it.
