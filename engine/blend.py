@@ -43,3 +43,12 @@ class BlendLearner:
         )
         self.squares_F += gradient_F.square()
         self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next update depends on."""
+        return {"blend": self.blend_F.clone(), "squares": self.squares_F.clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on from a state taken by `state`."""
+        self.blend_F.copy_(state["blend"])
+        self.squares_F.copy_(state["squares"])

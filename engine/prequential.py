@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.batch import HistoryBatch
 from engine.blend import BlendLearner
+from engine.interactions import Interactions
 from engine.item_knn import ItemKnn, PairConfig, neighbour_scores
 from engine.metrics import accuracy, means, rank_of
 from engine.model import ModelConfig, SequenceModel
@@ -57,17 +58,16 @@ class OnlineConfig:
 
 @dataclass(frozen=True)
 class Examples:
-    """Histories, each followed by what the user did next."""
+    """Histories that end with what the user did next."""
 
     batch: HistoryBatch
-    outcomes_B: NDArray[np.int32]
-    """How many interactions at the end of each history are outcomes."""
+    is_outcome_T: NDArray[np.bool_]
+    """Interactions to be predicted, scored and learned now; the others are context."""
 
-    @property
-    def is_outcome_T(self) -> NDArray[np.bool_]:
-        """Which interactions are outcomes."""
-        from_B = self.batch.lengths_B - self.outcomes_B
-        return self.batch.positions_T >= np.repeat(from_B, self.batch.lengths_B)
+    @classmethod
+    def of(cls, batch: HistoryBatch, outcomes_B: NDArray[np.int32]) -> "Examples":
+        """So many interactions at the end of each history are outcomes."""
+        return cls(batch, batch.positions_T >= np.repeat(batch.lengths_B - outcomes_B, batch.lengths_B))
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Scored:
     """CPU time by stage."""
 
 
+def online_config(preset: str) -> OnlineConfig:
+    """The learner's config with a preset of the model: `tiny`, `small` or `base`."""
+    return OnlineConfig(model=ModelConfig.preset(preset))
+
+
 class Quality:
     """Ranks of the newest outcomes, by contender."""
 
@@ -92,6 +97,14 @@ class Quality:
         """Takes the ranks of a batch; the oldest ones fall out."""
         for name, ranks_P in ranks.items():
             self._ranks[name] = np.append(self._ranks.get(name, np.empty(0, np.int64)), ranks_P)[-self._window :]
+
+    def state(self) -> dict[str, NDArray[np.int64]]:
+        """The ranks in the window."""
+        return dict(self._ranks)
+
+    def restore(self, state: dict[str, NDArray[np.int64]]) -> None:
+        """Goes on from a state taken by `state`."""
+        self._ranks = dict(state)
 
     def report(self) -> dict[str, dict[str, float]]:
         """Mean of each metric by contender."""
@@ -136,7 +149,7 @@ class OnlineLearner:
         scored = time.process_time()
         loss = self._learn(examples)
         learned = time.process_time()
-        self.outcomes += int(examples.outcomes_B.sum())
+        self.outcomes += int(examples.is_outcome_T.sum())
         return Scored(ranks, loss, {"score": scored - begun, "learn": learned - scored})
 
     def weights(self) -> Weights:
@@ -147,6 +160,33 @@ class OnlineLearner:
         """Rows that changed since the last call."""
         touched, self._touched = self._touched, []
         return np.unique(np.concatenate(touched)) if touched else np.empty(0, np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batch depends on; plain values, arrays and tensors."""
+        return {
+            "rows": self.model.rows,
+            "model": {name: value.clone() for name, value in (self.model.tables() | self.model.dense()).items()},
+            "trainer": self.trainer.state(),
+            "covisits": self.covisits.state(),
+            "successors": self.successors.state(),
+            "popularity": self.popularity.state(),
+            "blend": self.blend.state(),
+            "replay": self.replay.state(),
+            "quality": self.quality.state(),
+            "outcomes": self.outcomes,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state taken by `state` of a learner of the same config."""
+        self.model.grow(state["rows"])
+        for name, value in (self.model.tables() | self.model.dense()).items():
+            value.copy_(state["model"][name])
+        for name in ("trainer", "covisits", "successors", "popularity", "blend", "replay", "quality"):
+            getattr(self, name).restore(state[name])
+        self.outcomes = state["outcomes"]
+        self.scorer.blend = self.blend.blend_F
+        self._touched = [np.arange(self.model.rows)]
+        self._refer()
 
     def _refer(self) -> None:
         """Lets the scorer read the learner's own arrays."""
@@ -159,6 +199,8 @@ class OnlineLearner:
 
     def _score(self, examples: Examples) -> dict[str, NDArray[np.int64]]:
         places_P = np.flatnonzero(examples.is_outcome_T)
+        if not len(places_P):
+            return {}
         rows_P = examples.batch.rows_T[places_P].astype(np.int64)
         targets_P = np.where(rows_P < self.model.rows, rows_P, 0)
         before = histories_before(examples.batch, places_P, self.config.model.length)
@@ -261,17 +303,6 @@ def _cut(batch: HistoryBatch, begins: NDArray[np.int64], ends: NDArray[np.int64]
     return HistoryBatch(batch.rows_T[index], batch.types_T[index], batch.times_T[index], lengths)
 
 
-@dataclass(frozen=True)
-class Interactions:
-    """A whole stream in its order, N interactions."""
-
-    users_N: NDArray[np.integer[Any]]
-    rows_N: NDArray[np.int32]
-    """1 + rank of the item's first appearance."""
-    types_N: NDArray[np.uint8]
-    times_N: NDArray[np.int64]
-
-
 def prequential_run(
     interactions: Interactions, config: OnlineConfig, micro_batch: int = 256, every: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
@@ -313,4 +344,4 @@ def _next_examples(interactions: Interactions, places: range, histories: dict[in
         interactions.times_N[index],
         np.array([len(part) for part in parts], np.int32),
     )
-    return Examples(batch, np.array(list(new.values()), np.int32))
+    return Examples.of(batch, np.array(list(new.values()), np.int32))

@@ -104,6 +104,9 @@ class LearnerInstruments:
         self.skipped = Counter(
             "headrace_skipped_outcomes", "Outcomes seen before, not learned again.", registry=registry
         )
+        self.rejected = Counter(
+            "headrace_rejected_examples", "Examples and outcomes that were not learned.", ["reason"], registry=registry
+        )
         self.loss = Gauge("headrace_learner_loss", "Training loss, mean of the last step.", registry=registry)
         self.quality = Gauge(
             "headrace_prequential_quality", "Over the last window of outcomes.", ["model", "metric"], registry=registry

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+import stamina
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
@@ -111,8 +112,16 @@ def _created(result: "object", timeout_seconds: float) -> None:
 
 def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    found = admin.describe_configs(resources) if resources else {}
-    return {r.name: {k: entry.value for k, entry in future.result(20).items()} for r, future in found.items()}
+    for attempt in stamina.retry_context(on=_not_yet_known, timeout=20):
+        with attempt:
+            found = admin.describe_configs(resources) if resources else {}
+            return {r.name: {k: entry.value for k, entry in future.result(20).items()} for r, future in found.items()}
+    raise AssertionError
+
+
+def _not_yet_known(failure: Exception) -> bool:
+    """A broker may not know yet, for a moment, a topic that the controller has created."""
+    return isinstance(failure, KafkaException) and failure.args[0].name() == "UNKNOWN_TOPIC_OR_PART"
 
 
 def _state(

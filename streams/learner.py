@@ -1,0 +1,321 @@
+"""examples -> weights: predict, score, learn, and publish what was learned about every second.
+
+Each outcome is learned once: the checkpoint holds how far every partition of `examples` was read and, for each
+partition of `interactions`, the last offset that was learned. What comes after the checkpoint is learned again by
+whoever goes on from it, under generations with higher numbers.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+import torch
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry, start_http_server
+
+from engine.checkpoint import newest_checkpoint, write_checkpoint
+from engine.prequential import Examples, OnlineLearner, Scored, online_config
+from engine.weights import WeightsError, load
+from streams.errors import StartError
+from streams.event_files import Columns, accepted
+from streams.examples import ExampleBatch
+from streams.instruments import LearnerInstruments
+from streams.kafka import kafka_python_config
+from streams.model_repository import ModelRepository
+from streams.processes import stop_signals
+from streams.publisher import FencedError, NotPublishedError, Publisher
+from streams.records import TYPE_CODES, decode_example
+from streams.row_log import RowLog
+from streams.settings import Settings
+from streams.topics import check_topics, ensure_topics
+
+log = structlog.get_logger()
+
+_POLL_SECONDS: Final = 0.05
+_BACKFILL_BATCH: Final = 256
+_NICENESS: Final = 5
+"""Serving goes first where learner and worker share a core."""
+
+
+class LearnerRole:
+    """An OnlineLearner between Kafka and the model repository."""
+
+    def __init__(self, settings: Settings, instruments: LearnerInstruments) -> None:
+        self._settings = settings
+        self._instruments = instruments
+        self._learner = OnlineLearner(online_config(settings.learner.preset))
+        self._repository = ModelRepository(settings.models_dir, settings.triton.device)
+        self._rows = RowLog(settings)
+        self._publisher = Publisher(settings)
+        self._consumer: KafkaConsumer | None = None
+        self._positions: dict[int, int] = {}
+        """Next offset of `examples`, by partition."""
+        self._learned: dict[int, int] = {}
+        """Newest offset of `interactions` that was learned, by partition."""
+        self._generation = 0
+        self._version = 0
+        self._unpublished: set[int] | None = None
+        """Rows that no generation carries yet, None for all."""
+        self._restore()
+
+    def run(self, stop: threading.Event) -> None:
+        """Learn until told to stop, then leave a checkpoint."""
+        self._assign()
+        clock = self._settings.learner
+        self._write_version_if_other()
+        self._publish()
+        published = checkpointed = versioned = time.monotonic()
+        batch = self._batch()
+        while not stop.is_set():
+            due = published + clock.generation_seconds
+            self._collect(batch, due)
+            now = time.monotonic()
+            if batch.outcomes >= clock.micro_batch or now >= due:
+                batch = self._learned_batch(batch)
+            if now >= due:
+                published = now
+                self._publish_changes()
+            # Positions run ahead of what is learned while a batch is being collected.
+            if now >= checkpointed + clock.checkpoint_seconds and not batch.outcomes:
+                self._checkpoint()
+                checkpointed = time.monotonic()
+            if now >= versioned + clock.version_seconds:
+                self._write_version()
+                versioned = now
+        self._learned_batch(batch)
+        self._checkpoint()
+
+    def backfill(self, path: Path, columns: Columns, until_line: int | None) -> int:
+        """Learn from a file of older interactions; return how many. Leaves a checkpoint, a version and a generation."""
+        lines = (
+            interaction
+            for line, interaction in accepted(path, columns)
+            if until_line is None or line <= until_line
+        )  # fmt: skip
+        interactions = list(lines)
+        self._rows.append(interaction.item_id for interaction in interactions)
+        histories: dict[str, list[tuple[int, int, int]]] = {}
+        length = self._learner.config.model.length
+        for begin in range(0, len(interactions), _BACKFILL_BATCH):
+            some = interactions[begin : begin + _BACKFILL_BATCH]
+            rows = self._rows.of(interaction.item_id for interaction in some)
+            batch = self._batch()
+            for interaction, row in zip(some, rows, strict=True):
+                timestamp: int = interaction.timestamp  # type: ignore[assignment]  # decode_interaction made it an int
+                entry = (row, TYPE_CODES[interaction.type], timestamp // 1000)
+                history = histories.setdefault(interaction.user_id, [])
+                batch.extend(interaction.user_id, history, [entry])
+                history.append(entry)
+                del history[:-length]
+            self._observe(batch.examples())
+        self._checkpoint()
+        self._write_version()
+        self._publish()
+        return len(interactions)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._rows.close()
+        if self._consumer:
+            self._consumer.close()
+
+    def _restore(self) -> None:
+        state, problems = newest_checkpoint(self._path)
+        for problem in problems:
+            log.warning("checkpoint-refused", why=problem)
+        self._version = self._repository.newest() or 0
+        self._generation = self._publisher.last_generation()
+        if state is None:
+            return
+        try:
+            self._learner.restore(state["learner"])
+        except (KeyError, RuntimeError, ValueError) as exc:
+            raise StartError(
+                f"The checkpoint {self._path} is of another model ({exc}); move it away to begin anew, or set "
+                "HEADRACE_LEARNER__PRESET back."
+            ) from exc
+        self._positions, self._learned = dict(state["positions"]), dict(state["learned"])
+        self._generation = max(self._generation, state["generation"])
+        log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._generation)
+
+    def _checkpoint(self) -> None:
+        state = {
+            "learner": self._learner.state(),
+            "positions": self._positions,
+            "learned": self._learned,
+            "generation": self._generation,
+        }
+        with self._instruments.step_seconds.labels("checkpoint").time():
+            write_checkpoint(self._path, state)
+
+    @property
+    def _path(self) -> Path:
+        return self._settings.data_dir / "learner" / "checkpoint"
+
+    def _assign(self) -> None:
+        self._consumer = KafkaConsumer(
+            **kafka_python_config(
+                self._settings,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                check_crcs=False,  # 0.1 s a megabyte in Python; an example that was damaged does not decode
+                fetch_max_wait_ms=20,
+                max_poll_records=self._settings.learner.micro_batch,
+            )
+        )
+        topic = self._settings.prefix + "examples"
+        partitions = [TopicPartition(topic, number) for number in sorted(self._consumer.partitions_for_topic(topic))]
+        self._consumer.assign(partitions)
+        for partition in partitions:
+            if partition.partition in self._positions:
+                self._consumer.seek(partition, self._positions[partition.partition])
+            else:
+                self._consumer.seek_to_beginning(partition)
+
+    def _batch(self) -> ExampleBatch:
+        return ExampleBatch(self._learner.config.model.length)
+
+    def _collect(self, batch: ExampleBatch, due: float) -> None:
+        """Take what has come in the meantime, or wait a moment for it."""
+        wait = max(0.0, min(_POLL_SECONDS, due - time.monotonic()))
+        assert self._consumer
+        for records in self._consumer.poll(timeout_ms=int(wait * 1000)).values():
+            for record in records:
+                self._take(batch, record.value)
+                self._positions[record.partition] = record.offset + 1
+
+    def _take(self, batch: ExampleBatch, value: bytes) -> None:
+        try:
+            example = decode_example(value)
+        except msgspec.DecodeError as exc:
+            self._instruments.rejected.labels("undecodable").inc()
+            log.warning("example-rejected", why=str(exc))
+            return
+        learned = self._learned.get(example.partition, -1)
+        new = sum(outcome.offset > learned for outcome in example.outcomes)
+        self._instruments.skipped.inc(len(example.outcomes) - new)
+        if not new:
+            return
+        self._learned[example.partition] = example.outcomes[-1].offset
+        history = example.history
+        known = self._rows.of([*history.items, *(outcome.item_id for outcome in example.outcomes)])
+        entries = [
+            (row, type_, timestamp // 1000)
+            for row, type_, timestamp in zip(
+                known,
+                [*history.types, *(outcome.type for outcome in example.outcomes)],
+                [*history.timestamps, *(outcome.timestamp for outcome in example.outcomes)],
+                strict=True,
+            )
+        ]
+        batch.extend(example.user_id, entries[:-new], entries[-new:])
+
+    def _learned_batch(self, batch: ExampleBatch) -> ExampleBatch:
+        """Learn a batch; return the next one, empty."""
+        if not batch.outcomes:
+            return batch
+        self._learner.grow(self._rows.rows)
+        self._observe(batch.examples())
+        for name, metrics in self._learner.quality.report().items():
+            for metric, value in metrics.items():
+                self._instruments.quality.labels(name, metric).set(value)
+        return self._batch()
+
+    def _observe(self, examples: Examples) -> Scored:
+        scored = self._learner.observe(examples)
+        instruments = self._instruments
+        instruments.examples.inc(int(examples.is_outcome_T.sum()))
+        instruments.loss.set(scored.loss)
+        for stage, seconds in scored.seconds.items():
+            instruments.step_seconds.labels(stage).observe(seconds)
+        if self._unpublished is not None:
+            self._unpublished.update(self._learner.take_touched().tolist())
+        return scored
+
+    def _publish_changes(self) -> None:
+        if self._unpublished is None or self._unpublished:
+            self._publish()
+
+    def _publish(self) -> None:
+        """Publish the next generation; its number is never used again, published or not."""
+        self._generation += 1
+        weights = self._learner.weights()
+        try:
+            with self._instruments.publish_seconds.time():
+                self._publisher.publish(
+                    weights, self._unpublished, self._generation, self._version, learned=self._learned
+                )
+        except (NotPublishedError, WeightsError) as exc:
+            log.warning("not-published", why=str(exc))
+            return
+        self._unpublished = set()
+        self._learner.take_touched()
+        self._instruments.generations.inc()
+        self._instruments.generation_timestamp.set_to_current_time()
+
+    def _write_version(self) -> None:
+        quality = msgspec.json.encode(self._learner.quality.report()).decode()
+        self._version = self._repository.write_version(self._learner.weights(), self._generation, {"quality": quality})
+        self._instruments.versions.inc()
+        log.info("version-written", version=self._version, generation=self._generation)
+
+    def _write_version_if_other(self) -> None:
+        """A server that loaded a version of another shape would refuse every generation."""
+        newest = self._repository.newest()
+        if newest is None or load(self._repository.file(newest)).config != self._learner.weights().config:
+            self._write_version()
+
+
+def run_learner(settings: Settings) -> int:
+    """Run the learner until SIGTERM or SIGINT; return its exit code.
+
+    Raises:
+        StartError: Kafka or the checkpoint does not allow a start.
+    """
+    with stop_signals() as stop:
+        role = _role(settings, metrics=True)
+        try:
+            role.run(stop)
+        except FencedError as exc:
+            log.error("learner-fenced", why=str(exc))  # noqa: TRY400 - the sentence says it all
+            return 1
+        finally:
+            role.close()
+    return 0
+
+
+def backfill(settings: Settings, path: Path, columns: Columns, *, until_line: int | None = None) -> int:
+    """Learn from a file of older interactions; return how many.
+
+    Raises:
+        StartError: Kafka, the file or the checkpoint does not allow it.
+    """
+    role = _role(settings, metrics=False)
+    try:
+        return role.backfill(path, columns, until_line)
+    finally:
+        role.close()
+
+
+def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
+    torch.set_num_threads(settings.learner.threads)
+    os.nice(max(0, _NICENESS - os.nice(0)))
+    check_topics(ensure_topics(settings))
+    registry = CollectorRegistry()
+    if metrics:
+        _serve_metrics(settings, registry)
+    return LearnerRole(settings, LearnerInstruments(registry))
+
+
+def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+    try:
+        server, _ = start_http_server(settings.learner_metrics_port, settings.metrics_host, registry)
+    except OSError as exc:
+        raise StartError(
+            f"Port {settings.learner_metrics_port} is taken; set HEADRACE_LEARNER_METRICS_PORT to a free one, or to 0."
+        ) from exc
+    log.info("metrics", address=f"http://{settings.metrics_host}:{server.server_port}/metrics")

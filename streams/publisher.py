@@ -1,0 +1,151 @@
+"""generations -> weights: each in one Kafka transaction, under an id that fences whoever published before.
+
+librdkafka's producer, not kafka-python's: the latter checksums in Python, 0.1 s a megabyte, which is a generation.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from engine.weights import Weights, encode_generation
+from streams.errors import HeadraceError, StartError
+from streams.kafka import librdkafka_config
+from streams.settings import Settings
+
+_SECONDS: Final = 20.0
+_TAIL_RECORDS: Final = 2000
+CHAMPION: Final = "champion"
+
+
+class FencedError(HeadraceError):
+    """Another learner has taken over: this one must stop, and nothing that it does reaches anybody."""
+
+
+class NotPublishedError(HeadraceError):
+    """A transaction was aborted: readers keep the generation before."""
+
+
+class Publisher:
+    """The one writer of `weights` and `decisions`.
+
+    Raises:
+        StartError: Kafka does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._weights = settings.prefix + "weights"
+        self._decisions = settings.prefix + "decisions"
+        self._producer = Producer(
+            librdkafka_config(
+                settings,
+                transactional_id=f"{settings.prefix}learner",
+                compression_type="none",  # weights are noise
+                message_max_bytes=16 * 1024 * 1024,
+                linger_ms=5,
+                transaction_timeout_ms=int(_SECONDS * 1000),
+            )
+        )
+        try:
+            self._producer.init_transactions(_SECONDS)
+        except KafkaException as exc:
+            raise StartError(
+                f"Kafka at {settings.broker} opens no transaction ({exc.args[0].str()}); check the broker."
+            ) from exc
+
+    def publish(
+        self,
+        weights: Weights,
+        touched_rows: Iterable[int] | None,
+        generation: int,
+        version: int,
+        *,
+        learned: Mapping[int, int],
+        slot: str = CHAMPION,
+    ) -> int:
+        """Publish a generation whole or not at all; return its bytes.
+
+        The end mark says what it has learned: for each partition of `interactions` the next offset, so that anybody can
+        tell from the topics how long an event took to be learned.
+
+        Raises:
+            FencedError: another learner has taken over.
+            WeightsError: a value is not finite; nothing was sent.
+        """
+        facts = {"learned": json.dumps({partition: last + 1 for partition, last in learned.items()})}
+        records = [
+            (self._weights, key, value)
+            for key, value in encode_generation(weights, touched_rows, slot, generation, version, facts)
+        ]
+        self._commit(records)
+        return sum(len(value) for _, _, value in records)
+
+    def decide(self, slot: str, decision: bytes) -> None:
+        """Put a decision on `decisions`.
+
+        Raises:
+            FencedError: another learner has taken over.
+        """
+        self._commit([(self._decisions, slot, decision)])
+
+    def last_generation(self) -> int:
+        """Return the newest generation that is on the topic, 0 when there is none."""
+        consumer = Consumer(
+            librdkafka_config(
+                self._settings,
+                group_id=f"{self._settings.prefix}publisher",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+            )
+        )
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(self._weights, 0), _SECONDS)
+            found = _newest(consumer, TopicPartition(self._weights, 0, max(low, high - _TAIL_RECORDS)))
+            if not found and high - _TAIL_RECORDS > low:  # one generation of a large catalogue is longer than the tail
+                found = _newest(consumer, TopicPartition(self._weights, 0, low))
+        finally:
+            consumer.close()
+        return found
+
+    def _commit(self, records: list[tuple[str, str, bytes]]) -> None:
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            for topic, key, value in records:
+                while True:
+                    try:
+                        producer.produce(topic, value, key, 0)
+                        break
+                    except BufferError:
+                        producer.poll(0.01)
+            producer.commit_transaction(_SECONDS)
+        except KafkaException as exc:
+            self._give_up(exc)
+
+    def _give_up(self, exc: KafkaException) -> None:
+        """Abort what can be aborted; the next publication carries the same rows again."""
+        error: KafkaError = exc.args[0]
+        if error.fatal() or error.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001 - its name
+            raise FencedError("Another learner publishes under the same id; this one stops.") from exc
+        self._producer.abort_transaction(_SECONDS)
+        raise NotPublishedError(f"Kafka did not take a generation ({error.str()}); it is sent again.") from exc
+
+
+def _newest(consumer: Consumer, start: TopicPartition) -> int:
+    newest = 0
+    consumer.assign([start])
+    while True:
+        for message in consumer.consume(500, _SECONDS):
+            if message.error() is not None:
+                return newest
+            if (message.key() or b"").endswith(b"/end"):
+                newest = max(newest, _generation_of(message.value()))
+
+
+def _generation_of(value: bytes) -> int:
+    """Return the generation that a record of `weights` belongs to."""
+    header = json.loads(value[8 : 8 + int.from_bytes(value[:8], "little")])
+    return int(header["__metadata__"]["generation"])

@@ -1,0 +1,198 @@
+"""The learner on a real Kafka: each outcome is learned once, generations rise, a second learner fences the first."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from engine.weights import Generation, GenerationAssembler
+from streams.instruments import LearnerInstruments
+from streams.learner import LearnerRole
+from streams.local_broker import LocalBroker
+from streams.publisher import FencedError, Publisher
+from streams.records import Example, ExampleHistory, Outcome, encode
+from streams.settings import Settings
+from streams.topics import ensure_topics
+
+pytestmark = pytest.mark.integration
+DEADLINE_SECONDS = 30.0
+
+
+@pytest.fixture
+def settings(broker: LocalBroker, tmp_path: Path) -> Settings:
+    settings = Settings(
+        broker=broker.address,
+        prefix=f"{uuid4().hex[:8]}.",
+        data_dir=tmp_path,
+        learner={"preset": "tiny", "generation_seconds": 0.2, "checkpoint_seconds": 0.2},
+    )
+    ensure_topics(settings)
+    return settings
+
+
+class Running:
+    """A learner in a thread of its own, as the role's process would run it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.instruments = LearnerInstruments(CollectorRegistry())
+        self.role = LearnerRole(settings, self.instruments)
+        self.failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def learned(self) -> float:
+        return self.instruments.examples._value.get()
+
+    def wait_until_learned(self, outcomes: int) -> None:
+        poll(lambda: self.learned() >= outcomes)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.role.close()
+
+    def wait_until_ended(self) -> None:
+        self._thread.join(DEADLINE_SECONDS)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.role.run(self._stop)
+        except BaseException as exc:  # noqa: BLE001 - looked at by the test
+            self.failure = exc
+
+
+def poll(holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    waited = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if holds():
+            return
+        waited.wait(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def example(user: str, history: Sequence[str], outcomes: Sequence[tuple[str, int]]) -> bytes:
+    times = [1_700_000_000_000 + 60_000 * place for place in range(len(history))]
+    return encode(
+        Example(
+            user,
+            0,
+            ExampleHistory(list(history), [4] * len(history), times),
+            [Outcome(item, 4, 1_700_000_900_000, offset) for item, offset in outcomes],
+            0,
+        )
+    )
+
+
+class Sender:
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.prefix
+        self._producer = Producer({"bootstrap.servers": settings.broker, "enable.idempotence": True})
+        self._rows: set[str] = set()
+        self._offset = 0
+
+    def send(self, user: str, history: Sequence[str], *items: str) -> bytes:
+        for item in {*history, *items} - self._rows:
+            self._producer.produce(self._prefix + "rows", b"{}", item, 0)
+            self._rows.add(item)
+        assert self._producer.flush(10) == 0
+        value = example(user, history, [(item, self._offset + at) for at, item in enumerate(items)])
+        self._offset += len(items)
+        self.again(value)
+        return value
+
+    def again(self, value: bytes) -> None:
+        self._producer.produce(self._prefix + "examples", value, b"u", 0)
+        assert self._producer.flush(10) == 0
+
+
+def generations(settings: Settings) -> Iterator[Generation]:
+    consumer = Consumer(
+        {"bootstrap.servers": settings.broker, "group.id": "t", "isolation.level": "read_committed",
+         "enable.partition.eof": True}
+    )  # fmt: skip
+    consumer.assign([TopicPartition(settings.prefix + "weights", 0, 0)])
+    assembler = GenerationAssembler()
+    while True:
+        (message,) = consumer.consume(1, DEADLINE_SECONDS)
+        if message.error():
+            break
+        found = assembler.feed(message.key().decode(), message.value())
+        if found:
+            yield found
+    consumer.close()
+
+
+def test_an_outcome_sent_twice_is_learned_once(settings: Settings) -> None:
+    running, sender = Running(settings), Sender(settings)
+    sender.again(sender.send("u1", ["a", "b"], "c", "d"))
+    sender.send("u2", ["a"], "b")
+    running.wait_until_learned(3)
+    running.stop()
+    assert running.failure is None
+    assert running.learned() == 3
+    assert running.instruments.skipped._value.get() == 2
+
+
+def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settings) -> None:
+    first, sender = Running(settings), Sender(settings)
+    for at in range(5):
+        sender.send(f"u{at}", ["a"], "b")
+    first.wait_until_learned(5)
+    first.stop()
+    before = [generation.generation for generation in generations(settings)]
+    second = Running(settings)
+    sender.send("u9", ["a"], "b")
+    second.wait_until_learned(1)
+    second.stop()
+    assert second.learned() == 1
+    assert second.role._learner.outcomes == 6
+    after = [generation.generation for generation in generations(settings)]
+    assert after == list(range(after[0], after[-1] + 1))
+    assert after[-1] > before[-1]
+
+
+def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None:
+    running, sender = Running(settings), Sender(settings)
+    for at in range(20):
+        sender.send(f"u{at}", ["a", "b"], "c")
+    running.wait_until_learned(20)
+    running.stop()
+    tables: dict[str, np.ndarray] = {}
+    for generation in generations(settings):
+        for name, values in generation.tables.items():
+            table = np.zeros((generation.rows, *values.shape[1:]), values.dtype)
+            table[: len(tables.get(name, ()))] = tables.get(name, table[:0])
+            table[generation.rows_U] = values
+            tables[name] = table
+    own = running.role._learner.weights().tables
+    published_rows = len(tables["popularity"])
+    assert tables["popularity"].sum() > 0
+    for name, table in tables.items():
+        np.testing.assert_array_equal(table, own[name][:published_rows])
+
+
+def test_an_example_that_does_not_decode_is_counted_and_passed_over(settings: Settings) -> None:
+    running, sender = Running(settings), Sender(settings)
+    sender.again(b"{not json")
+    sender.send("u1", ["a"], "b")
+    running.wait_until_learned(1)
+    running.stop()
+    assert running.instruments.rejected.labels("undecodable")._value.get() == 1
+
+
+def test_a_second_learner_fences_the_first(settings: Settings) -> None:
+    first, sender = Running(settings), Sender(settings)
+    sender.send("u1", ["a"], "b")
+    first.wait_until_learned(1)
+    Publisher(settings)
+    sender.send("u1", ["a", "b"], "c")
+    first.wait_until_ended()
+    assert isinstance(first.failure, FencedError)
+    first.role.close()
