@@ -115,7 +115,12 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def encode_generation(
-    weights: Weights, touched_rows: Iterable[int] | None, slot: str, generation: int, version: int
+    weights: Weights,
+    touched_rows: Iterable[int] | None,
+    slot: str,
+    generation: int,
+    version: int,
+    facts: Mapping[str, str] | None = None,
 ) -> list[tuple[str, bytes]]:
     """Return the keys and values to write, in order and in one transaction.
 
@@ -125,6 +130,7 @@ def encode_generation(
         slot: which served model changes.
         generation: rises by one with each.
         version: of the full version that this continues.
+        facts: more about the generation, kept beside the end mark.
 
     Raises:
         WeightsError: a value is not finite.
@@ -138,7 +144,7 @@ def encode_generation(
         start = block * BLOCK_ROWS
         part = {name: table[start : start + BLOCK_ROWS] for name, table in weights.tables.items()}
         records.append((f"{slot}/rows/{block}", _encode(part, common)))
-    end = {**common, "config": json.dumps(dict(weights.config)), "records": str(len(records))}
+    end = {**(facts or {}), **common, "config": json.dumps(dict(weights.config)), "records": str(len(records))}
     return [*records, (f"{slot}/end", _encode({}, end))]
 
 
