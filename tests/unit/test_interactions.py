@@ -1,0 +1,81 @@
+"""The three file formats give the same arrays; what cannot be read says why."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from engine.interactions import Columns, DataError, read
+
+
+def test_a_sequence_file_is_a_line_a_user(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("u1 a b c\n\nu2 b a\n")
+    data = read(tmp_path / "s.txt")
+    assert data.rows_N.tolist() == [1, 2, 3, 2, 1]
+    assert data.users_N.tolist() == [0, 0, 0, 1, 1]
+    assert list(data.items) == ["", "a", "b", "c"]
+    assert not data.ordered
+
+
+def test_a_period_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "period_01.txt.gz", "wt") as lines:
+        lines.write("9 c\n8 a\n")
+    (tmp_path / "period_00.txt").write_text("8 a\n9 b\n8 c\n")
+    data = read(tmp_path)
+    assert data.periods_N.tolist() == [0, 0, 0, 1, 1]
+    assert data.rows_N.tolist() == [1, 2, 3, 3, 1]
+    histories, order = data.histories()
+    assert histories.rows_T.tolist() == [1, 3, 1, 2, 3]
+    assert order.tolist() == [0, 2, 4, 1, 3]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_sorted_by_time_and_loses_only_what_it_says(tmp_path: Path, kind: str) -> None:
+    table = pl.DataFrame(
+        {
+            "InvoiceNo": ["1", "C2", "3", "4"],
+            "CustomerID": ["u", "u", None, "v"],
+            "StockCode": ["a", "b", "c", "d"],
+            "InvoiceDate": ["2011-01-02 10:00:00", "2011-01-01 10:00:00", "2011-01-01 10:00:00", "2011-01-01 10:00:00"],
+        }
+    )
+    path = tmp_path / f"t.{kind}"
+    table.write_csv(path) if kind == "csv" else table.write_parquet(path)
+    data = read(path, Columns(exclude=[("InvoiceNo", "C")]))
+    assert [data.items[row] for row in data.rows_N] == ["d", "a"]
+    assert np.diff(data.times_N).tolist() == [86_400]
+    assert data.left_out == {"InvoiceNo begins with C": 1, "no user or item": 1}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"), [([1_600_000_000, 5], 1_600_000_000), ([1_600_000_000_123, 5], 1_600_000_000)]
+)
+def test_epoch_seconds_and_milliseconds_are_told_apart(tmp_path: Path, times: list[int], expected: int) -> None:
+    pl.DataFrame({"user": ["u", "u"], "item": ["a", "b"], "timestamp": times}).write_parquet(tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").times_N.max() == expected
+
+
+def test_types_get_the_callers_codes(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user,item,type\nu,a,cart\nu,b,odd\n")
+    assert read(tmp_path / "t.csv", types={"cart": 3}).types_N.tolist() == [3, 0]
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("who,item\nu,a\n")
+    with pytest.raises(DataError, match="no column for the user among who, item"):
+        read(tmp_path / "t.csv")
+    assert len(read(tmp_path / "t.csv", Columns(user="who"))) == 1
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.xlsx").write_text("")
+    with pytest.raises(DataError, match="convert it"):
+        read(tmp_path / "t.xlsx")
+
+
+def test_the_limit_counts_interactions_that_were_kept(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user,item,timestamp\n,a,1\nu,b,2\nu,c,3\nu,d,4\n")
+    data = read(tmp_path / "t.csv", limit=2)
+    assert [data.items[row] for row in data.rows_N] == ["b", "c"]
