@@ -1,0 +1,84 @@
+"""Event -> recommendation by the broker's timestamps: without a model, with it, and while it learns."""
+
+import json
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from streams.records import encode
+from streams.topics import ensure_topics
+from tests.bench.load import interaction_of
+from tests.bench.stack import Stack, running
+
+RATES = (50, 200, 1000)
+ITEMS = 50_000
+USERS = 10_000
+NO_MODEL = {"HEADRACE_TRITON__URL": "127.0.0.1:1"}
+"""Nothing listens there: every list comes from the popular rung, which is the floor."""
+
+
+def run(seconds: int) -> dict[str, Any]:
+    """Measure all rates and modes; figures are milliseconds."""
+    found: dict[str, Any] = {str(rate): {} for rate in RATES}
+    with running(ITEMS) as stack:
+        settings = stack.settings()
+        ensure_topics(settings)
+        for mode in ("floor", "with_model", "while_training"):
+            stack.start("worker", NO_MODEL if mode == "floor" else None)
+            if mode == "while_training":
+                stack.start("learner")
+            measure(stack, 200, 5)  # warm
+            for rate in RATES:
+                found[str(rate)][mode] = measure(stack, rate, seconds)
+            stack.stop("worker")
+        stack.stop("learner")
+    return found
+
+
+def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
+    """Send at a rate, match each recommendation with its cause."""
+    settings = stack.settings()
+    events, answers = settings.prefix + "interactions", settings.prefix + "recommendations"
+    producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 0})
+    consumer = Consumer({"bootstrap.servers": settings.broker, "group.id": "bench", "fetch.wait.max.ms": 10})
+    partitions = [TopicPartition(answers, p) for p in range(settings.kafka.partitions)]
+    consumer.assign([TopicPartition(answers, p.partition, consumer.get_watermark_offsets(p)[1]) for p in partitions])
+    written: dict[tuple[int, int], int] = {}
+
+    def on_delivery(_error: KafkaError | None, record: Message) -> None:
+        written[record.partition(), record.offset()] = record.timestamp()[1]
+
+    draw = random.Random(rate)
+    latencies: list[int] = []
+    rungs: Counter[str] = Counter()
+    stages: list[dict[str, float]] = []
+    run_id, number, began, cpu = time.time_ns(), 0, time.monotonic(), stack.cpu_seconds("worker")
+    while (now := time.monotonic() - began) < seconds + 2:
+        while now < seconds and number < now * rate:
+            event = interaction_of(run_id + number, USERS, ITEMS, draw)
+            producer.produce(events, encode(event), event.user_id.encode(), on_delivery=on_delivery)
+            number += 1
+        producer.poll(0)
+        for record in consumer.consume(100, 0.001):
+            answer = json.loads(record.value())
+            cause = (answer["cause"]["partition"], answer["cause"]["offset"])
+            if cause in written:
+                latencies.append(record.timestamp()[1] - written[cause])
+                rungs[answer["rung"]] += 1
+                stages.append(answer["stage_ms"])
+    consumer.close()
+    p50, p95, p99 = (round(float(value), 1) for value in np.percentile(latencies, (50, 95, 99)))
+    return {
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+        "events": number,
+        "answers": len(latencies),
+        "cpu_ms_per_answer": round((stack.cpu_seconds("worker") - cpu) / len(latencies) * 1000, 2),
+        "rungs": dict(rungs),
+        "stage_p50": {name: round(float(np.median([s[name] for s in stages])), 2) for name in stages[0]},
+    }

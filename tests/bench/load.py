@@ -1,0 +1,68 @@
+"""Events for the benchmarks: written once a topic, the same for every contestant."""
+
+import random
+import time
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.records import Interaction, encode
+
+
+def interaction_of(number: int, users: int, items: int, draw: random.Random) -> Interaction:
+    """Return one event of a uniform shop."""
+    return Interaction(
+        f"e{number}",
+        f"u{draw.randrange(users)}",
+        f"i{draw.randrange(items)}",
+        "click",
+        int(time.time() * 1000),
+    )
+
+
+def fill(broker: str, topic: str, events: int, users: int, partitions: int = 4, items: int = 4000) -> None:
+    """Create the topic and write the events, as a fast producer would."""
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+        future.result(20)
+    producer = Producer(
+        {
+            "bootstrap.servers": broker,
+            "partitioner": "murmur2_random",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 2_000_000,
+        }
+    )
+    draw = random.Random(1)
+    for number in range(events):
+        event = interaction_of(number, users, items, draw)
+        producer.produce(topic, encode(event), event.user_id.encode())
+        if number % 10_000 == 0:
+            producer.poll(0)
+    producer.flush()
+
+
+class Watch:
+    """Reads how far a group has committed and where a topic ends."""
+
+    def __init__(self, broker: str, group: str, topic: str, partitions: int) -> None:
+        self._consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+        self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
+
+    def committed(self) -> int:
+        """Return the events that the group has done with."""
+        try:
+            return sum(max(0, found.offset) for found in self._consumer.committed(self._partitions, 20))
+        except KafkaException:  # the group has no coordinator before its first member
+            return 0
+
+    def written(self) -> int:
+        """Return the records in the topic."""
+        try:
+            return sum(self._consumer.get_watermark_offsets(p, 20)[1] for p in self._partitions)
+        except KafkaException:  # the contestant creates its changelog itself
+            return 0
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()

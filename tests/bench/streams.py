@@ -1,0 +1,206 @@
+"""make bench-streams: Headrace's worker beside a bare loop, Quix Streams and stock Faust, on the same topic in one run.
+
+Every contestant keeps the last 50 items of each user in RocksDB with a changelog. Headrace's worker does all that it
+does in production besides: validation, dead letters, duplicate check, event time, source offsets. The clock runs from
+the first record in the contestant's changelog to the commit that covers the last event.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from streams.local_broker import LocalBroker
+from streams.processes import free_port
+from tests.bench import http, latency
+from tests.bench.load import Watch, fill
+
+PEERS = Path(__file__).parent / "peers"
+QUIX_PYTHON = Path(".venv-quix/bin/python")
+DEADLINE_SECONDS = 240
+STOCK_FAUST_EVENTS = 40_000
+"""Of the topic: at 5,000 events/s the rest would take minutes and change nothing."""
+
+
+class Contestant:
+    """A process that folds a topic into state, and what it took."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str] | None = None) -> None:
+        self._process = psutil.Popen(
+            command, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time so far."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except psutil.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1") -> Contestant:
+    """Start a worker that folds and answers nothing."""
+    return Contestant(
+        [sys.executable, "-m", "streams", "worker"],
+        {
+            "HEADRACE_BROKER": broker,
+            "HEADRACE_PREFIX": prefix,
+            "HEADRACE_DATA_DIR": str(folder),
+            "HEADRACE_WORKER_ID": name,
+            "HEADRACE_HTTP__PORT": str(free_port()),
+            "HEADRACE_SERVING__RECOMMEND": "false",
+            "HEADRACE_STATE__STANDBYS": "0",
+        },
+    )
+
+
+def peer(python: str | Path, script: str, broker: str, topic: str, group: str, folder: Path, events: int) -> Contestant:
+    """Start one of the others."""
+    return Contestant([str(python), str(PEERS / script), broker, topic, group, str(folder), str(events)])
+
+
+def timed(contestants: list[Contestant], watch: Watch, changelog: Watch, events: int) -> dict[str, float]:
+    """Wait until the events are committed; return events/s and CPU microseconds an event."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    began, cpu = 0.0, 0.0
+    try:
+        while (done := watch.committed()) < events:
+            if not began and (done or changelog.written()):
+                began, cpu = time.monotonic(), sum(c.cpu_seconds() for c in contestants)
+            if time.monotonic() > deadline or not all(c.running for c in contestants):
+                raise SystemExit(f"a contestant stopped or was too slow at {done} of {events} events")
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        return {
+            "events_per_second": round(events / seconds),
+            "cpu_us_per_event": round((sum(c.cpu_seconds() for c in contestants) - cpu) / events * 1e6, 2),
+        }
+    finally:
+        for contestant in contestants:
+            contestant.stop()
+        watch.close()
+        changelog.close()
+
+
+def run_headrace(
+    broker: str, prefix: str, events: int, users: int, *, partitions: int = 4, workers: int = 1
+) -> dict[str, float]:
+    """Measure the worker on a topic of its own."""
+    fill(broker, f"{prefix}interactions", events, users, partitions)
+    group = f"{prefix}workers"
+    with tempfile.TemporaryDirectory() as folder:
+        started = [headrace(broker, prefix, Path(folder), f"worker-{n}") for n in range(1, workers + 1)]
+        return timed(
+            started,
+            Watch(broker, group, f"{prefix}interactions", partitions),
+            Watch(broker, "watch", f"{group}-histories-changelog", partitions),
+            events,
+        )
+
+
+def run_peers(broker: str, events: int, users: int) -> dict[str, dict[str, float]]:
+    """Measure all contestants on topics with the same events."""
+    found = {"headrace": run_headrace(broker, "one.", events, users)}
+    topic = "one.interactions"
+    others = {
+        "raw": (sys.executable, "raw.py", events),
+        "faust": (sys.executable, "stock_faust.py", STOCK_FAUST_EVENTS),
+    }
+    if QUIX_PYTHON.exists():
+        others["quixstreams"] = (str(QUIX_PYTHON), "quix.py", events)
+    for name, (python, script, count) in others.items():
+        changelogs = {"raw": "raw-changelog", "faust": "faust-histories-changelog"}
+        changelog = changelogs.get(name, f"changelog__{name}--{topic}--default")
+        if name == "raw":
+            fill(broker, changelog, 0, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            contestant = peer(python, script, broker, topic, name, Path(folder) / "state", count)
+            found[name] = timed(
+                [contestant], Watch(broker, name, topic, 4), Watch(broker, "watch", changelog, 4), count
+            )
+    return found
+
+
+def main() -> None:
+    """Run what is asked for, print the table, write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--only", nargs="*", default=["peers", "scaling", "flatness", "latency", "http"])
+    parser.add_argument("--seconds", type=int, default=20, help="of each latency and HTTP measurement")
+    arguments = parser.parse_args()
+    report: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        with LocalBroker(Path(folder), free_port()) as local:
+            broker = local.address
+            if "peers" in arguments.only:
+                report |= _side_by_side(run_peers(broker, arguments.events, arguments.users))
+            if "scaling" in arguments.only:
+                one = run_headrace(broker, "w1.", arguments.events, arguments.users)
+                two = run_headrace(broker, "w2.", arguments.events, arguments.users, workers=2)
+                report["scaling"] = {"two_workers": round(two["events_per_second"] / one["events_per_second"], 2)}
+            if "flatness" in arguments.only:
+                report["flatness"] = _flatness(broker, arguments.events)
+        if "latency" in arguments.only:
+            report["latency_ms"] = latency.run(arguments.seconds)
+        if "http" in arguments.only:
+            report["http"] = http.run(arguments.seconds)
+    _print(report)
+    if arguments.report:
+        arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _side_by_side(found: dict[str, dict[str, float]]) -> dict[str, object]:
+    names = found.keys()
+    return {key: {name: found[name][key] for name in names} for key in ("events_per_second", "cpu_us_per_event")}
+
+
+def _flatness(broker: str, events: int) -> dict[str, object]:
+    users = {
+        str(n): run_headrace(broker, f"u{n}.", events, n)["events_per_second"] for n in (10_000, 100_000, 1_000_000)
+    }
+    partitions = {
+        str(n): run_headrace(broker, f"p{n}.", events, 20_000, partitions=n)["events_per_second"] for n in (4, 16, 64)
+    }
+    return {"users": users, "partitions": partitions}
+
+
+def _print(report: Mapping[str, object]) -> None:
+    table = Table("figure", "value")
+
+    def add(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{name}.{key}", inner)
+        else:
+            table.add_row(name, f"{value:,}")
+
+    for key, value in report.items():
+        add(key, value)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
