@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: install demo check format test crash lock clean help
+.PHONY: bench-train install demo check format test fuzz crash lock clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -33,6 +33,25 @@ format: install  ## let ruff put the code in order
 
 test: install  ## every test, the real broker and the real Triton included
 	$(BIN)/pytest $(ARGS)
+
+bench-train: install .headrace/rectools/.installed  ## training speed and accuracy beside RecTools
+	@$(BIN)/python bench/train.py --rectools .headrace/rectools/bin/python $(ARGS)
+
+.headrace/rectools/.installed: bench/rectools.lock
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@
+
+bench-streams: install .headrace/quix/.installed  ## the worker beside a bare loop, Quix Streams and Faust; latency; HTTP
+	@$(BIN)/python -m tests.bench.streams --quix .headrace/quix/bin/python $(ARGS)
+
+.headrace/quix/.installed: tests/bench/peers/quix.lock
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@
+
+fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock:  ## resolve the dependencies again
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \

@@ -25,7 +25,6 @@ from tests.bench import http, latency
 from tests.bench.load import Watch, fill
 
 PEERS = Path(__file__).parent / "peers"
-QUIX_PYTHON = Path(".venv-quix/bin/python")
 DEADLINE_SECONDS = 240
 STOCK_FAUST_EVENTS = 40_000
 """Of the topic: at 5,000 events/s the rest would take minutes and change nothing."""
@@ -119,7 +118,7 @@ def run_headrace(
         )
 
 
-def run_peers(broker: str, events: int, users: int) -> dict[str, dict[str, float]]:
+def run_peers(broker: str, events: int, users: int, quix: Path | None) -> dict[str, dict[str, float]]:
     """Measure all contestants on topics with the same events."""
     found = {"headrace": run_headrace(broker, "one.", events, users)}
     topic = "one.interactions"
@@ -127,8 +126,8 @@ def run_peers(broker: str, events: int, users: int) -> dict[str, dict[str, float
         "raw": (sys.executable, "raw.py", events),
         "faust": (sys.executable, "stock_faust.py", STOCK_FAUST_EVENTS),
     }
-    if QUIX_PYTHON.exists():
-        others["quixstreams"] = (str(QUIX_PYTHON), "quix.py", events)
+    if quix:
+        others["quixstreams"] = (str(quix), "quix.py", events)
     for name, (python, script, count) in others.items():
         changelogs = {"raw": "raw-changelog", "faust": "faust-histories-changelog"}
         changelog = changelogs.get(name, f"changelog__{name}--{topic}--default")
@@ -146,6 +145,7 @@ def main() -> None:
     """Run what is asked for, print the table, write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--quix", type=Path, help="a Python that has quixstreams; without it that peer is left out")
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--only", nargs="*", default=["peers", "scaling", "flatness", "latency", "http"])
@@ -156,7 +156,7 @@ def main() -> None:
         with LocalBroker(Path(folder), free_port()) as local:
             broker = local.address
             if "peers" in arguments.only:
-                report |= _side_by_side(run_peers(broker, arguments.events, arguments.users))
+                report |= _side_by_side(run_peers(broker, arguments.events, arguments.users, arguments.quix))
             if "scaling" in arguments.only:
                 one = run_headrace(broker, "w1.", arguments.events, arguments.users)
                 two = run_headrace(broker, "w2.", arguments.events, arguments.users, workers=2)
