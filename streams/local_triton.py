@@ -92,14 +92,9 @@ class LocalTriton:
         self._take_folder()
         try:
             self._refuse_busy_port()
-            self._loaded = self._repository.newest()
             self._lay_out()
-            self._remove_regions()
-            self._child = Child(
-                self.name, self._command(), log_file=self.folder / "triton.log", environment=self._environment()
-            )
-            self._client = triton.InferenceServerClient(self.address, channel_args=channel_options())
-            self._child.wait_until(self._answers, deadline_seconds)
+            while not self._launch(deadline_seconds):
+                pass
         except BaseException:
             self.stop()
             raise
@@ -162,10 +157,6 @@ class LocalTriton:
 
     def _lay_out(self) -> None:
         """Put the backends together: copies, because a python-based backend rejects links."""
-        if self._loaded is None:
-            raise StartError(
-                f"{self._repository.path} holds no version of the model; run the learner or `headrace up`."
-            )
         self._repository.write_config()
         wheel = _wheel() / "tritonserver"
         stub = wheel / "python_backend_stubs" / f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -175,6 +166,27 @@ class LocalTriton:
         shutil.copy(stub / "triton_python_backend_stub", backends / "python")
         (backends / "headrace").mkdir()
         shutil.copy(BACKEND, backends / "headrace")
+
+    def _launch(self, deadline_seconds: float) -> bool:
+        """Start the server on the newest version; a version that does not load is set aside, and False returned."""
+        self._loaded = self._repository.newest()
+        if self._loaded is None:
+            raise StartError(f"{self._repository.path} holds no version of the model; `headrace up` makes one.")
+        self._remove_regions()
+        self._child = child = Child(
+            self.name, self._command(), log_file=self.folder / "triton.log", environment=self._environment()
+        )
+        self._client = triton.InferenceServerClient(self.address, channel_args=channel_options())
+        try:
+            child.wait_until(self._answers, deadline_seconds)
+        except StartError:
+            if f"failed to load '{MODEL}' version {self._loaded}" not in child.output():
+                raise
+            log.error("version-rejected", version=self._loaded, log_file=str(child.log_file))  # noqa: TRY400 - see log
+            self._repository.set_aside(self._loaded)
+            self._client.close()
+            return False
+        return True
 
     def _command(self) -> list[str]:
         region = f"{self._region}{secrets.token_hex(3)}"

@@ -17,6 +17,7 @@ def drop_library_pages(marks: Iterable[str]) -> int:
     """
     marks = tuple(marks)
     libc, freed = ctypes.CDLL(None), 0
+    libc.malloc_trim(0)
     for start, end, path, sizes in list(_mappings()):
         if any(mark in path for mark in marks) and not sizes["Anonymous"]:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)

@@ -19,7 +19,7 @@ from streams.errors import StartError
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.02
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 3.0  # a role that holds such a child is itself given 4 before it is killed
 
 # The leader's shell leaves a guard in the group and becomes the command. The guard waits on a pipe that only the parent
 # holds open: when the parent is gone, by kill -9 too, it ends the group. It also keeps the group's number from being
@@ -31,7 +31,7 @@ exec 3<&0
   trap '' TERM INT HUP
   read -r _ <&3
   kill -TERM -$$
-  i=0; while [ $i -lt 80 ] && kill -0 $$; do i=$((i+1)); sleep 0.1; done
+  i=0; while [ $i -lt 40 ] && kill -0 $$; do i=$((i+1)); sleep 0.1; done
   kill -KILL -$$
 ) >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null

@@ -79,7 +79,9 @@ class WeightsFollower:
 
     def _messages(self, consumer: Consumer) -> list[Message]:
         try:
-            messages: list[Message] = consumer.consume(_BATCH, _POLL_SECONDS)
+            # consume() alone would wait for a full batch; poll() returns with the first message
+            first = consumer.poll(_POLL_SECONDS)
+            messages: list[Message] = [first, *consumer.consume(_BATCH, 0)] if first else []
         except KafkaException as exc:
             self._report(f"{self._topic} cannot be read: {exc}")
             self._stop.wait(_POLL_SECONDS)
