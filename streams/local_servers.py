@@ -33,6 +33,7 @@ def run_local_triton(settings: Settings) -> None:
         settings.data_dir / "triton",
         repository,
         _loopback_port("HEADRACE_TRITON__URL", settings.triton.url),
+        metrics_port=settings.triton.metrics_port,
         backend={
             "consumer": librdkafka_config(settings),
             "topic": f"{settings.prefix}weights",

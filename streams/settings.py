@@ -49,6 +49,8 @@ class TritonSettings(_Group):
 
     url: str = "127.0.0.1:8001"
     """gRPC address, host:port."""
+    metrics_port: Port = 8002
+    """Of the local server's own metrics; 0 is any free one."""
     device: Literal["cpu", "gpu"] = "cpu"
     timeout_ms: Positive = 40
     """A list waits this long for the model, then falls to a lower rung."""

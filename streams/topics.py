@@ -17,6 +17,7 @@ BY_USER: Final = 0
 _COMPACTED: Final = {"cleanup.policy": "compact"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
+_LARGER: Final = str(64 * 1024 * 1024)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,13 @@ SPECS: Final = (
     TopicSpec("examples", "user_id"),
     # Never compacted: an item's row is its rank among the first appearances in this log.
     TopicSpec("rows", "item_id", 1, {"cleanup.policy": "delete", **_FOR_EVER}),
-    TopicSpec("weights", "slot/block", 1, {**_COMPACTED, "max.message.bytes": _LARGE}),
+    # Small segments: the newest one is not compacted, and whoever joins reads all of it.
+    TopicSpec(
+        "weights",
+        "slot/block",
+        1,
+        {**_COMPACTED, "max.message.bytes": _LARGE, "segment.bytes": _LARGER, "min.cleanable.dirty.ratio": "0.1"},
+    ),
     TopicSpec("decisions", "slot", 1, _COMPACTED),
     TopicSpec("dead-letters", "as it came", 1, {"max.message.bytes": _LARGE}),
 )

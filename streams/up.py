@@ -42,6 +42,7 @@ class Plan:
         environment = {
             "HEADRACE_BROKER": s.broker,
             "HEADRACE_TRITON__URL": s.triton.url,
+            "HEADRACE_TRITON__METRICS_PORT": str(s.triton.metrics_port),
             "HEADRACE_HTTP__PORT": str(s.http.port),
             "HEADRACE_WORKER_METRICS_PORT": str(s.worker_metrics_port),
             "HEADRACE_LEARNER_METRICS_PORT": str(s.learner_metrics_port),
@@ -65,7 +66,9 @@ def plan(settings: Settings, *, learner_arguments: tuple[str, ...] = (), own_ser
     settings = settings.model_copy(
         update={
             "broker": broker,
-            "triton": settings.triton.model_copy(update={"url": triton}),
+            "triton": settings.triton.model_copy(
+                update={"url": triton, "metrics_port": _port("127.0.0.1", settings.triton.metrics_port)}
+            ),
             "http": settings.http.model_copy(update={"port": _port(settings.http.host, settings.http.port)}),
             "worker_metrics_port": _port(settings.metrics_host, settings.worker_metrics_port),
             "learner_metrics_port": _port(settings.metrics_host, settings.learner_metrics_port),
