@@ -4,11 +4,11 @@ from typing import Any
 
 from streams.records import Interaction
 
-NOON = 1_795_608_000_000
+NOON = 1_764_072_000_000
 """An event time, epoch milliseconds."""
 
 
-def interaction(**fields: Any) -> Interaction:  # noqa: ANN401 - any field of the record
+def interaction(**fields: Any) -> Interaction:
     """Return a click of u1 on i1 at NOON, or what the fields say."""
     valid = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "click", "timestamp": NOON}
     return Interaction(**{**valid, **fields})

@@ -1,0 +1,239 @@
+"""The order of effects in a batch: changelog acknowledged, local store, answers acknowledged, finished."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streams.catalogue import Catalogue
+from streams.instruments import WorkerInstruments
+from streams.keep_histories import KeepHistories
+from streams.ladder import Query, RankedList
+from streams.lease import Lease
+from streams.outputs import NotAcknowledgedError
+from streams.progress import Progress
+from streams.records import RecommendedItem, decode_example, encode
+from streams.settings import Settings
+from streams.user_state import decode_state
+from streams.user_states import UserStates
+from tests.builders import NOON, interaction
+
+CHANGELOG = "changelog"
+
+
+class Journal(list[str]):
+    """What happened, in order."""
+
+
+class Table:
+    changelog_topic_name = CHANGELOG
+
+    def __init__(self, journal: Journal) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self._journal = journal
+
+    def read(self, _partition: int, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def write(self, _partition: int, states: Iterable[tuple[bytes, bytes]], _offset: int) -> None:
+        self.rows.update(states)
+        self._journal.append("stored")
+
+
+class HeldDelivery:
+    """Acknowledged when the test says so."""
+
+    def __init__(self, outputs: "HeldOutputs") -> None:
+        self._outputs = outputs
+        self.topics: set[str] = set()
+        self.done = asyncio.Event()
+        self.refused = False
+
+    def seal(self, expected: int) -> "HeldDelivery":
+        if not expected:
+            self.done.set()
+        return self
+
+    async def acknowledged(self) -> int:
+        await self.done.wait()
+        if self.refused:
+            raise NotAcknowledgedError("refused")
+        return 0
+
+
+class HeldOutputs:
+    def __init__(self, journal: Journal) -> None:
+        self.sent: list[tuple[str, bytes, bytes | None]] = []
+        self._journal = journal
+        self._deliveries: list[HeldDelivery] = []
+
+    def delivery(self) -> HeldDelivery:
+        self._deliveries.append(HeldDelivery(self))
+        return self._deliveries[-1]
+
+    def send(self, topic: str, key: bytes, value: bytes | None, delivery: HeldDelivery, **_: Any) -> None:
+        self.sent.append((topic, key, value))
+        delivery.topics.add(topic)
+        self._journal.append(f"sent {topic}")
+
+    def acknowledge(self, topic: str, *, refuse: bool = False) -> None:
+        for delivery in self._deliveries:
+            if topic in delivery.topics:
+                delivery.refused = refuse
+                delivery.done.set()
+
+    def values(self, topic: str) -> list[bytes]:
+        return [value for name, _, value in self.sent if name == topic and value is not None]
+
+
+class OneRung:
+    """Recommends i1 to everybody."""
+
+    async def recommend(self, queries: list[Query], _seconds_left: float) -> list[RankedList]:
+        return [RankedList([RecommendedItem("i1", 1.0, "sequence")], "triton", 1, 1) for _ in queries]
+
+
+class Stream:
+    """One partition's batches, as faust hands them over."""
+
+    def __init__(self, journal: Journal, *batches: list[tuple[int, bytes]]) -> None:
+        self._journal = journal
+        self._batches = batches
+
+    def noack(self) -> "Stream":
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        for batch in self._batches:
+            records = [
+                SimpleNamespace(
+                    topic="headrace.interactions", partition=0, offset=offset, key=b"u1", value=value, timestamp=NOON,
+                    headers=(),
+                )
+                for offset, value in batch
+            ]  # fmt: skip
+            message = SimpleNamespace(partition=0, offset=records[-1].offset, generation_id=1, value=records)
+            yield SimpleNamespace(message=message, value=records)
+
+    async def ack(self, event: Any) -> None:
+        self._journal.append(f"finished {event.message.offset}")
+
+
+class Bench:
+    """An agent on parts that the test holds in its hands."""
+
+    def __init__(self) -> None:
+        settings = Settings()
+        self.journal = Journal()
+        self.table = Table(self.journal)
+        self.outputs = HeldOutputs(self.journal)
+        self.generation = 1
+        self.agent = KeepHistories(
+            settings,
+            self.table,  # type: ignore[arg-type]
+            UserStates(self.table, 100),  # type: ignore[arg-type]
+            self.outputs,  # type: ignore[arg-type]
+            Catalogue(),
+            OneRung(),  # type: ignore[arg-type]
+            Lease(60.0),
+            Progress(),
+            WorkerInstruments(CollectorRegistry()),
+            lambda: self.generation,
+        )
+
+    async def take(self, *batches: list[tuple[int, bytes]]) -> None:
+        async for _ in self.agent(Stream(self.journal, *batches)):
+            await settle()
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def event(number: int, **fields: Any) -> tuple[int, bytes]:
+    return number, encode(interaction(event_id=f"e{number}", timestamp=NOON + number, **fields))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_nothing_is_stored_before_the_changelog_has_it_and_nothing_is_answered_before_it_is_stored(
+    bench: Bench,
+) -> None:
+    await bench.take([event(0)])
+    assert bench.journal == [f"sent {CHANGELOG}", "sent headrace.rows"]
+    bench.outputs.acknowledge("headrace.rows")
+    await settle()
+    assert "stored" not in bench.journal
+    bench.outputs.acknowledge(CHANGELOG)
+    await settle()
+    assert bench.journal[2:] == ["stored", "sent headrace.recommendations", "sent headrace.examples"]
+    bench.outputs.acknowledge("headrace.recommendations")
+    await settle()
+    assert bench.journal[-1] == "finished 0"
+
+
+async def test_a_refused_record_stops_the_worker_and_finishes_nothing(bench: Bench) -> None:
+    await bench.take([event(0)])
+    bench.outputs.acknowledge("headrace.rows")
+    bench.outputs.acknowledge(CHANGELOG, refuse=True)
+    with pytest.raises(NotAcknowledgedError):
+        await asyncio.wait_for(bench.agent.watch(), 1.0)
+    assert bench.table.rows == {}
+    assert not [line for line in bench.journal if line.startswith("finished")]
+
+
+async def test_a_batch_of_before_a_rebalance_is_neither_stored_nor_finished(bench: Bench) -> None:
+    await bench.take([event(0)])
+    bench.generation = 2
+    bench.outputs.acknowledge("headrace.rows")
+    bench.outputs.acknowledge(CHANGELOG)
+    await settle()
+    assert bench.table.rows == {}
+    assert "finished 0" not in bench.journal
+
+
+async def test_several_events_of_a_user_in_a_batch_give_one_list_caused_by_the_last(bench: Bench) -> None:
+    await bench.take([event(0), event(1), event(2)])
+    bench.outputs.acknowledge("headrace.rows")
+    bench.outputs.acknowledge(CHANGELOG)
+    await settle()
+    [answer] = bench.outputs.values("headrace.recommendations")
+    assert b'"recommendation_id":"interactions/0/2"' in answer
+    [state] = bench.outputs.values(CHANGELOG)
+    assert decode_state(state).count == 3
+
+
+async def test_an_event_read_again_is_answered_again_under_the_same_id_and_folded_once(bench: Bench) -> None:
+    first, second = event(0, item_id="a"), event(1, item_id="b")
+    for batch in ([first], [first, second]):
+        await bench.take(batch)
+        for topic in ("headrace.rows", CHANGELOG, "headrace.recommendations"):
+            bench.outputs.acknowledge(topic)
+        await settle()
+    state = decode_state(bench.table.rows[b"u1"])
+    assert [entry.item_id for entry in state.history()] == ["a", "b"]
+    example = decode_example(bench.outputs.values("headrace.examples")[-1])
+    assert example.history.items == []
+    assert [(outcome.item_id, outcome.offset) for outcome in example.outcomes] == [("a", 0), ("b", 1)]
+
+
+async def test_a_broken_event_is_dead_lettered_and_the_others_of_its_batch_are_folded(bench: Bench) -> None:
+    await bench.take([event(0), (1, b"\xff"), event(2)])
+    assert [value for topic, _, value in bench.outputs.sent if topic == "headrace.dead-letters"] == [b"\xff"]
+    [state] = bench.outputs.values(CHANGELOG)
+    assert decode_state(state).count == 2
+
+
+async def test_a_state_that_cannot_be_read_is_dead_lettered_and_its_user_starts_afresh(bench: Bench) -> None:
+    bench.table.rows[b"u1"] = b"poison"
+    await bench.take([event(0)])
+    assert (b"u1", b"poison") in [(key, value) for topic, key, value in bench.outputs.sent if "dead" in topic]
+    [state] = bench.outputs.values(CHANGELOG)
+    assert decode_state(state).count == 1

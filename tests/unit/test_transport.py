@@ -1,0 +1,69 @@
+"""The commit rule of record batches: the end of the longest run of finished batches from the front."""
+
+from collections import deque
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
+
+import pytest
+from faust.types import TP
+
+from streams.transport import Consumer, _message
+
+INTERACTIONS = TP("interactions", 0)
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    """Return a consumer with nothing but its bookkeeping."""
+    consumer = Consumer.__new__(Consumer)
+    consumer._runs = {INTERACTIONS: deque()}
+    consumer._acked = {INTERACTIONS: []}
+    consumer._acked_index = {INTERACTIONS: set()}
+    return consumer
+
+
+def deliver(consumer: Consumer, *ends: int) -> list[SimpleNamespace]:
+    batches = [SimpleNamespace(offset=end, acked=False) for end in ends]
+    consumer._runs[INTERACTIONS].extend(batches)
+    return batches
+
+
+def test_the_commit_goes_no_further_than_the_first_unfinished_batch(consumer: Consumer) -> None:
+    first, second, third = deliver(consumer, 9, 19, 29)
+    first.acked = third.acked = True
+    assert consumer._new_offset(INTERACTIONS) == 10
+    assert consumer._new_offset(INTERACTIONS) is None
+    second.acked = True
+    assert consumer._new_offset(INTERACTIONS) == 30
+
+
+def test_a_batch_that_a_rebalance_dropped_holds_the_commit_back_until_the_partition_is_sought(
+    consumer: Consumer,
+) -> None:
+    deliver(consumer, 9)
+    later = deliver(consumer, 19)[0]
+    later.acked = True
+    assert consumer._new_offset(INTERACTIONS) is None
+    consumer._forget([INTERACTIONS])
+    assert INTERACTIONS not in consumer._runs
+
+
+def test_a_message_is_a_batch_that_ends_at_its_last_record() -> None:
+    records = [
+        SimpleNamespace(topic="interactions", partition=0, offset=offset, timestamp=1000, timestamp_type=0)
+        for offset in (4, 5, 7)
+    ]
+    message = _message(INTERACTIONS, records, 3)
+    assert (message.offset, message.value, message.generation_id) == (7, records, 3)
+
+
+async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(consumer: Consumer) -> None:
+    consumer._wait_next_records = AsyncMock(return_value=({INTERACTIONS: [object()]}, None))
+    consumer.perform_seek = AsyncMock()
+    consumer.flow_active = False
+    consumer.app = SimpleNamespace(consumer_generation_id=1)
+    consumer._stopped = SimpleNamespace(is_set=lambda: False)
+    consumer._crashed = SimpleNamespace(is_set=lambda: False)
+    consumer.beacon = SimpleNamespace(root=None)
+    assert [found async for found in consumer.getmany(1.0)] == []
+    consumer.perform_seek.assert_awaited_once()
