@@ -10,6 +10,8 @@ HeadraceError
     └── SettingsError        stop: a setting is wrong
 """
 
+MAX_DETAIL = 300
+
 
 class HeadraceError(Exception):
     """Any failure that Headrace itself reports: one sentence with what, which, and what to do."""
@@ -19,6 +21,8 @@ class RejectedEventError(HeadraceError):
     """An event cannot be accepted."""
 
     def __init__(self, reason: str, detail: str, field: str | None = None) -> None:
+        if len(detail) > MAX_DETAIL:  # it may quote what was sent, and goes into logs and headers
+            detail = f"{detail[: MAX_DETAIL - 1]}…"
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         """One of records.REASONS: a bounded label."""

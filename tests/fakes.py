@@ -9,7 +9,7 @@ import numpy as np
 from engine.batch import HistoryBatch
 from streams.errors import NotReadyError, PositionError, ScorerUnavailableError
 from streams.ladder import Scored
-from streams.records import Cause, HistoryEntry, Interaction, Recommendation, RecommendedItem, UserHistory
+from streams.records import Cause, HistoryEntry, Interaction, Recommendation, RecommendedItem, UserHistory, encode
 
 
 class FakeServing:
@@ -32,6 +32,8 @@ class FakeServing:
     async def add_events(self, interactions: Sequence[Interaction]) -> list[str]:
         if self.failure:
             raise self.failure
+        for interaction in interactions:
+            encode(interaction)  # as it must be, to be sent
         first = len(self.events)
         self.events.extend(interactions)
         return [f"interactions/0/{offset}" for offset in range(first, len(self.events))]
