@@ -34,7 +34,7 @@ def serving() -> FakeServing:
     return FakeServing()
 
 
-def api(serving: FakeServing, registry: CollectorRegistry | None = None, **http: Any) -> httpx.AsyncClient:  # noqa: ANN401 - settings
+def api(serving: FakeServing, registry: CollectorRegistry | None = None, **http: Any) -> httpx.AsyncClient:
     registry = registry or CollectorRegistry()
     app = create_api(serving, Settings(http=http), WorkerInstruments(registry), registry)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -32,7 +32,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(serving: FakeServing, **http: Any) -> AsyncIterator[ApiServer]:  # noqa: ANN401 - settings
+async def running(serving: FakeServing, **http: Any) -> AsyncIterator[ApiServer]:
     registry = CollectorRegistry()
     settings = Settings(http={"port": 0, **http})
     server = ApiServer(create_api(serving, settings, WorkerInstruments(registry), registry), settings.http)
