@@ -21,7 +21,7 @@ def show_recommendations(settings: Settings, user_id: str, k: int, *, as_json: b
     Raises:
         StartError: no worker answers, or it refuses.
     """
-    answer = ask(settings.http, f"/v1/users/{quote(user_id, safe='')}/recommendations?k={k}")
+    answer = WorkerApi(settings.http).get(f"/v1/users/{quote(user_id, safe='')}/recommendations?k={k}")
     if as_json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
         return
@@ -42,7 +42,7 @@ def show_history(settings: Settings, user_id: str, *, as_json: bool) -> None:
     Raises:
         StartError: no worker answers, or it refuses.
     """
-    answer = ask(settings.http, f"/v1/users/{quote(user_id, safe='')}/history")
+    answer = WorkerApi(settings.http).get(f"/v1/users/{quote(user_id, safe='')}/history")
     if as_json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
         return
@@ -53,29 +53,36 @@ def show_history(settings: Settings, user_id: str, *, as_json: bool) -> None:
     Console().print(table, f"user {user_id}: {len(answer['interactions'])} interactions", sep="\n", highlight=False)
 
 
-def ask(settings: HttpSettings, path: str) -> Any:  # noqa: ANN401 - JSON
-    """Return what a worker answers to a GET.
+class WorkerApi:
+    """A worker's HTTP API, over connections that stay open."""
 
-    Raises:
-        StartError: no worker answers, or it refuses.
-    """
-    token = next((token for token, scopes in settings.tokens.items() if "read" in scopes), None)
-    address = worker_address(settings)
-    try:
-        # A worker's own certificate is seldom signed by an authority that this machine knows.
-        response = httpx.get(
-            address + path,
+    def __init__(self, settings: HttpSettings) -> None:
+        token = next((token for token, scopes in settings.tokens.items() if "read" in scopes), None)
+        self._address = worker_address(settings)
+        self._client = httpx.Client(
+            base_url=self._address,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_SECONDS,
+            # A worker's own certificate is seldom signed by an authority that this machine knows.
             verify=str(settings.tls_certfile) if settings.tls_certfile else True,
         )
-    except httpx.HTTPError as exc:
-        raise StartError(
-            f"No worker answers at {address} ({exc}); start one (`headrace worker`) or set HEADRACE_HTTP__PORT."
-        ) from exc
-    if response.is_error:
-        raise StartError(f"The worker at {address} refused: {_reason(response)}")
-    return response.json()
+
+    def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """Return what the worker answers.
+
+        Raises:
+            StartError: no worker answers, or it refuses.
+        """
+        try:
+            response = self._client.get(path)
+        except httpx.HTTPError as exc:
+            raise StartError(
+                f"No worker answers at {self._address} ({exc}); start one (`headrace worker`) or set "
+                "HEADRACE_HTTP__PORT."
+            ) from exc
+        if response.is_error:
+            raise StartError(f"The worker at {self._address} refused: {_reason(response)}")
+        return response.json()
 
 
 def worker_address(settings: HttpSettings) -> str:

@@ -82,13 +82,14 @@ class Publisher:
         self._commit(records)
         return sum(len(value) for _, _, value in records)
 
-    def decide(self, slot: str, decision: bytes) -> None:
-        """Put a decision on `decisions`.
+    def decide(self, records: Mapping[str, bytes]) -> None:
+        """Put a decision on `decisions`, under all its keys or none.
 
         Raises:
             FencedError: another learner has taken over.
+            NotPublishedError: Kafka did not take it.
         """
-        self._commit([(self._decisions, slot, decision)])
+        self._commit([(self._decisions, key, value) for key, value in records.items()])
 
     def last_generation(self) -> int:
         """Return the newest generation that is on the topic, 0 when there is none."""
@@ -137,12 +138,11 @@ class Publisher:
 def _newest(consumer: Consumer, start: TopicPartition) -> int:
     newest = 0
     consumer.assign([start])
-    while True:
-        for message in consumer.consume(500, _SECONDS):
-            if message.error() is not None:
-                return newest
-            if (message.key() or b"").endswith(b"/end"):
-                newest = max(newest, _generation_of(message.value()))
+    # Not consume(500): it waits for 500 messages or the whole timeout, and the end of the partition is only one of them.
+    while (message := consumer.poll(_SECONDS)) is not None and message.error() is None:
+        if (message.key() or b"").endswith(b"/end"):
+            newest = max(newest, _generation_of(message.value()))
+    return newest
 
 
 def _generation_of(value: bytes) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from streams.errors import StartError
-from streams.processes import POLL_SECONDS, Child
+from streams.processes import Child
 
 _log = structlog.get_logger()
 
@@ -22,6 +22,7 @@ _STABLE_SECONDS: Final = 60.0
 """A role that lived so long begins again with the shortest pause."""
 _GRACE_SECONDS: Final = 4.0
 """Two rounds of this are less than the 10 s in which everything must be down."""
+_READY_EVERY_SECONDS: Final = 0.1
 _WRONG_SETTING: Final = 2
 """The exit code that no restart can heal."""
 
@@ -115,7 +116,7 @@ class Supervisor:
                 raise StartError(
                     f"{name} was not ready after {seconds:g} s: {_last_line(running.child)} (in {running.child.log_file})"
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(_READY_EVERY_SECONDS)
         return took
 
     def stop(self) -> None:

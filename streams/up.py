@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Final
 
 from rich.console import Console
@@ -174,12 +176,16 @@ def _triton_ready(url: str) -> bool:
 
 
 def _answers(url: str) -> bool:
-    import httpx
-
+    # Not httpx: it reads the certificates of the whole world for each client, and this is asked again and again.
+    host, port = _split(url.removeprefix("http://").partition("/")[0])
+    connection = HTTPConnection(host, port, timeout=2.0)
     try:
-        return httpx.get(url, timeout=2.0).is_success
-    except httpx.HTTPError:
+        connection.request("GET", f"/{url.split('/', 3)[3]}")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _split(address: str) -> tuple[str, int]:
