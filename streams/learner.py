@@ -18,17 +18,17 @@ from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry, start_http_server
 
 from engine.checkpoint import newest_checkpoint, write_checkpoint
-from engine.prequential import Examples, OnlineLearner, Scored, online_config
-from engine.weights import WeightsError, load
+from engine.prequential import Examples, OnlineLearner, online_config
 from streams.errors import StartError
 from streams.event_files import Columns, accepted
 from streams.examples import ExampleBatch
 from streams.instruments import LearnerInstruments
 from streams.kafka import kafka_python_config
-from streams.model_repository import ModelRepository
+from streams.models_admin import COMMAND
 from streams.processes import stop_signals
-from streams.publisher import FencedError, NotPublishedError, Publisher
-from streams.records import TYPE_CODES, decode_example
+from streams.publisher import FencedError
+from streams.records import TYPE_CODES, Command, decode_example
+from streams.releases import Releases
 from streams.row_log import RowLog
 from streams.settings import Settings
 from streams.topics import check_topics, ensure_topics
@@ -48,26 +48,22 @@ class LearnerRole:
         self._settings = settings
         self._instruments = instruments
         self._learner = OnlineLearner(online_config(settings.learner.preset))
-        self._repository = ModelRepository(settings.models_dir, settings.triton.device)
         self._rows = RowLog(settings)
-        self._publisher = Publisher(settings)
+        self._releases = Releases(settings, self._learner, instruments)
         self._consumer: KafkaConsumer | None = None
         self._positions: dict[int, int] = {}
         """Next offset of `examples`, by partition."""
+        self._commands = TopicPartition(settings.prefix + "decisions", 0)
         self._learned: dict[int, int] = {}
         """Newest offset of `interactions` that was learned, by partition."""
-        self._generation = 0
-        self._version = 0
-        self._unpublished: set[int] | None = None
-        """Rows that no generation carries yet, None for all."""
         self._restore()
 
     def run(self, stop: threading.Event) -> None:
         """Learn until told to stop, then leave a checkpoint."""
         self._assign()
         clock = self._settings.learner
-        self._write_version_if_other()
-        self._publish()
+        self._releases.begin()
+        self._releases.publish(self._learned)
         published = checkpointed = versioned = time.monotonic()
         batch = self._batch()
         while not stop.is_set():
@@ -78,13 +74,13 @@ class LearnerRole:
                 batch = self._learned_batch(batch)
             if now >= due:
                 published = now
-                self._publish_changes()
+                self._releases.publish(self._learned)
             # Positions run ahead of what is learned while a batch is being collected.
             if now >= checkpointed + clock.checkpoint_seconds and not batch.outcomes:
                 self._checkpoint()
                 checkpointed = time.monotonic()
             if now >= versioned + clock.version_seconds:
-                self._write_version()
+                self._releases.write_version()
                 versioned = now
         self._learned_batch(batch)
         self._checkpoint()
@@ -113,8 +109,8 @@ class LearnerRole:
                 del history[:-length]
             self._observe(batch.examples())
         self._checkpoint()
-        self._write_version()
-        self._publish()
+        self._releases.write_version()
+        self._releases.publish(self._learned)
         return len(interactions)
 
     def close(self) -> None:
@@ -127,27 +123,25 @@ class LearnerRole:
         state, problems = newest_checkpoint(self._path)
         for problem in problems:
             log.warning("checkpoint-refused", why=problem)
-        self._version = self._repository.newest() or 0
-        self._generation = self._publisher.last_generation()
         if state is None:
             return
         try:
-            self._learner.restore(state["learner"])
+            self._learner.resume(state["learner"])
         except (KeyError, RuntimeError, ValueError) as exc:
             raise StartError(
                 f"The checkpoint {self._path} is of another model ({exc}); move it away to begin anew, or set "
                 "HEADRACE_LEARNER__PRESET back."
             ) from exc
         self._positions, self._learned = dict(state["positions"]), dict(state["learned"])
-        self._generation = max(self._generation, state["generation"])
-        log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._generation)
+        self._releases.generation = max(self._releases.generation, state["generation"])
+        log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
 
     def _checkpoint(self) -> None:
         state = {
-            "learner": self._learner.state(),
+            "learner": self._learner.checkpoint(),
             "positions": self._positions,
             "learned": self._learned,
-            "generation": self._generation,
+            "generation": self._releases.generation,
         }
         with self._instruments.step_seconds.labels("checkpoint").time():
             write_checkpoint(self._path, state)
@@ -169,7 +163,8 @@ class LearnerRole:
         )
         topic = self._settings.prefix + "examples"
         partitions = [TopicPartition(topic, number) for number in sorted(self._consumer.partitions_for_topic(topic))]
-        self._consumer.assign(partitions)
+        self._consumer.assign([*partitions, self._commands])
+        self._consumer.seek_to_end(self._commands)
         for partition in partitions:
             if partition.partition in self._positions:
                 self._consumer.seek(partition, self._positions[partition.partition])
@@ -183,10 +178,21 @@ class LearnerRole:
         """Take what has come in the meantime, or wait a moment for it."""
         wait = max(0.0, min(_POLL_SECONDS, due - time.monotonic()))
         assert self._consumer
-        for records in self._consumer.poll(timeout_ms=int(wait * 1000)).values():
+        for partition, records in self._consumer.poll(timeout_ms=int(wait * 1000)).items():
             for record in records:
+                if partition == self._commands:
+                    self._obey(record.key, record.value)
+                    continue
                 self._take(batch, record.value)
                 self._positions[record.partition] = record.offset + 1
+
+    def _obey(self, key: bytes | None, value: bytes | None) -> None:
+        if key != COMMAND.encode() or value is None:
+            return
+        try:
+            self._releases.obey(msgspec.json.decode(value, type=Command))
+        except msgspec.DecodeError as exc:
+            log.warning("command-rejected", why=str(exc))
 
     def _take(self, batch: ExampleBatch, value: bytes) -> None:
         try:
@@ -225,49 +231,30 @@ class LearnerRole:
                 self._instruments.quality.labels(name, metric).set(value)
         return self._batch()
 
-    def _observe(self, examples: Examples) -> Scored:
-        scored = self._learner.observe(examples)
+    def _observe(self, examples: Examples) -> None:
         instruments = self._instruments
-        instruments.examples.inc(int(examples.is_outcome_T.sum()))
+        try:
+            scored = self._learner.observe(examples)
+        except SpoiledError as exc:
+            self._recover(str(exc), int(examples.is_outcome_T.sum()))
+            return
+        instruments.examples.inc(scored.accepted)
+        instruments.rejected.labels("made_up").inc(scored.offered - scored.accepted)
         instruments.loss.set(scored.loss)
+        instruments.drifts.inc(scored.drift)
         for stage, seconds in scored.seconds.items():
             instruments.step_seconds.labels(stage).observe(seconds)
-        if self._unpublished is not None:
-            self._unpublished.update(self._learner.take_touched().tolist())
-        return scored
+        for decision in scored.decisions:
+            self._releases.decide(decision)
 
-    def _publish_changes(self) -> None:
-        if self._unpublished is None or self._unpublished:
-            self._publish()
-
-    def _publish(self) -> None:
-        """Publish the next generation; its number is never used again, published or not."""
-        self._generation += 1
-        weights = self._learner.weights()
-        try:
-            with self._instruments.publish_seconds.time():
-                self._publisher.publish(
-                    weights, self._unpublished, self._generation, self._version, learned=self._learned
-                )
-        except (NotPublishedError, WeightsError) as exc:
-            log.warning("not-published", why=str(exc))
-            return
-        self._unpublished = set()
-        self._learner.take_touched()
-        self._instruments.generations.inc()
-        self._instruments.generation_timestamp.set_to_current_time()
-
-    def _write_version(self) -> None:
-        quality = msgspec.json.encode(self._learner.quality.report()).decode()
-        self._version = self._repository.write_version(self._learner.weights(), self._generation, {"quality": quality})
-        self._instruments.versions.inc()
-        log.info("version-written", version=self._version, generation=self._generation)
-
-    def _write_version_if_other(self) -> None:
-        """A server that loaded a version of another shape would refuse every generation."""
-        newest = self._repository.newest()
-        if newest is None or load(self._repository.file(newest)).config != self._learner.weights().config:
-            self._write_version()
+    def _recover(self, why: str, outcomes: int) -> None:
+        """Go on from the newest checkpoint, without the outcomes that spoilt the weights."""
+        log.error("weights-spoilt", why=why, outcomes=outcomes)
+        self._instruments.rejected.labels("spoilt").inc(outcomes)
+        state, _ = newest_checkpoint(self._path)
+        if state is None:
+            raise StartError(f"The weights are spoilt ({why}) and there is no checkpoint yet; start the learner again.")
+        self._learner.resume(state["learner"])
 
 
 def run_learner(settings: Settings) -> int:

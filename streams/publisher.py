@@ -138,7 +138,7 @@ class Publisher:
 def _newest(consumer: Consumer, start: TopicPartition) -> int:
     newest = 0
     consumer.assign([start])
-    # Not consume(500): it waits for 500 messages or the whole timeout, and the end of the partition is only one of them.
+    # Not consume(500): it waits for 500 messages or the whole timeout; the end of the partition is one of them.
     while (message := consumer.poll(_SECONDS)) is not None and message.error() is None:
         if (message.key() or b"").endswith(b"/end"):
             newest = max(newest, _generation_of(message.value()))

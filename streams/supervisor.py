@@ -113,9 +113,8 @@ class Supervisor:
                     del waiting[name]
             if waiting and time.monotonic() - began > seconds:
                 name, running = next(iter(waiting.items()))
-                raise StartError(
-                    f"{name} was not ready after {seconds:g} s: {_last_line(running.child)} (in {running.child.log_file})"
-                )
+                last, log_file = _last_line(running.child), running.child.log_file
+                raise StartError(f"{name} was not ready after {seconds:g} s: {last} (in {log_file})")
             time.sleep(_READY_EVERY_SECONDS)
         return took
 
