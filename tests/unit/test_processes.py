@@ -51,11 +51,11 @@ def test_a_child_that_ignores_the_request_is_killed_with_its_own_children(tmp_pa
     child.stop(grace_seconds=0.1)
 
     assert not child.running
-    assert eventually(lambda: gone(grandchild))
+    assert eventually(lambda: gone(grandchild), seconds=1)
 
 
 def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, "exec sleep 60 & echo $!; wait", str(tmp_path / "log")]
+    command = [sys.executable, "-c", PARENT, STUBBORN, str(tmp_path / "log")]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     child, grandchild = map(int, parent.stdout.readline().split())

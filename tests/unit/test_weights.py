@@ -131,12 +131,23 @@ def test_a_damaged_record_drops_its_generation_and_the_next_one_is_taken(at: int
     assert (third.tables["item_vectors"] == 3).all()
 
 
-def test_blocks_of_different_shape_are_no_generation() -> None:
-    log = encode_generation(weights(), None, "champion", 1, 1)
+def test_blocks_of_different_shape_are_no_generation_and_do_not_stay() -> None:
+    assembler = GenerationAssembler()
+    read(encode_generation(weights(), None, "champion", 1, 1), assembler)
+    log = encode_generation(weights(), None, "champion", 2, 1)
     wide: Arrays = {"item_vectors": np.zeros((40, 9), np.float32), "neighbour_rows": np.zeros((40, 3), np.int32)}
-    other = encode_generation(Weights({}, wide, {}), None, "champion", 1, 1)
+    other = encode_generation(Weights({}, wide, {}), None, "champion", 2, 1)
     with pytest.raises(WeightsError):
-        read([*log[:2], other[2], *log[3:]])
+        read([*log[:2], other[2], *log[3:]], assembler)
+    assert [found.generation for found in read(encode_generation(weights(), [0], "champion", 3, 1), assembler)] == [3]
+
+
+def test_a_reader_gets_nothing_before_it_has_seen_every_block() -> None:
+    assembler = GenerationAssembler()
+    assert read(encode_generation(weights(fill=1.0), [17], "champion", 1, 1), assembler) == []
+    [second] = read(encode_generation(weights(fill=2.0), [0, 39], "champion", 2, 1), assembler)
+    assert second.rows_U.tolist() == list(range(40))
+    assert second.tables["item_vectors"][[0, 17, 39], 0].tolist() == [2, 1, 2]
 
 
 @given(
@@ -147,9 +158,11 @@ def test_a_late_reader_of_a_compacted_log_reaches_the_same_state(touches: list[s
     rows = 60
     table = np.zeros((rows, 2), np.float32)
     log: Log = []
+    table_of = {}
     for number, touched in enumerate([None, *touches], start=1):
         table = table.copy()
         table[sorted(touched or ())] = number
+        table_of[number] = table
         whole = Weights({}, {"item_vectors": table}, {"norm": np.full(2, number, np.float32)})
         log += encode_generation(whole, touched, "champion", number, 1)
     split = max(0, len(log) - dirty)  # the newest part of a log is not compacted yet
@@ -159,7 +172,8 @@ def test_a_late_reader_of_a_compacted_log_reaches_the_same_state(touches: list[s
     present, late = read(log), read(seen_late)
 
     assert len(present) == len(touches) + 1
-    np.testing.assert_array_equal(state(present, rows), table)
-    np.testing.assert_array_equal(state(late, rows), table)
+    for reader in (present, late):
+        for at, generation in enumerate(reader, start=1):
+            np.testing.assert_array_equal(state(reader[:at], rows), table_of[generation.generation])
     assert late[-1].generation == present[-1].generation
     np.testing.assert_array_equal(late[-1].dense["norm"], present[-1].dense["norm"])
