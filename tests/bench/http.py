@@ -8,12 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from confluent_kafka import Producer
-
-from streams.records import encode
 from streams.topics import ensure_topics
-from tests.bench.latency import NO_MODEL
-from tests.bench.load import Watch, interaction_of
+from tests.bench.latency import NO_MODEL, send
+from tests.bench.load import Watch
 from tests.bench.stack import Stack, running
 
 CONNECTIONS = (1, 8, 32)
@@ -52,16 +49,8 @@ def run(seconds: int) -> dict[str, Any]:
 
 
 def _fill(stack: Stack) -> None:
-    import random
-
     settings = stack.settings()
-    draw = random.Random(2)
-    producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random"})
-    for number in range(EVENTS):
-        event = interaction_of(number, USERS, ITEMS, draw)
-        producer.produce(settings.prefix + "interactions", encode(event), event.user_id.encode())
-        producer.poll(0)
-    producer.flush()
+    send(settings, EVENTS, USERS)
     watch = Watch(settings.broker, f"{settings.prefix}workers", settings.prefix + "interactions", 4)
     deadline = time.monotonic() + 120
     while watch.committed() < EVENTS and time.monotonic() < deadline:

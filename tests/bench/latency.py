@@ -10,12 +10,14 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from streams.records import encode
+from streams.settings import Settings
 from streams.topics import ensure_topics
-from tests.bench.load import interaction_of
+from tests.bench.load import Watch, interaction_of
 from tests.bench.stack import Stack, running
 
 RATES = (50, 200, 1000)
 ITEMS = 50_000
+SATURATION_EVENTS = 100_000
 USERS = 10_000
 NO_MODEL = {"HEADRACE_TRITON__URL": "127.0.0.1:1"}
 """Nothing listens there: every list comes from the popular rung, which is the floor."""
@@ -36,7 +38,43 @@ def run(seconds: int) -> dict[str, Any]:
                 found[str(rate)][mode] = measure(stack, rate, seconds)
             stack.stop("worker")
         stack.stop("learner")
+        found["saturation"] = saturation(stack)
     return found
+
+
+def saturation(stack: Stack) -> dict[str, float]:
+    """Let the worker catch up with a full topic, lists by Triton: events/s through to recommendations."""
+    settings = stack.settings()
+    events = settings.prefix + "interactions"
+    watch = Watch(settings.broker, f"{settings.prefix}workers", events, settings.kafka.partitions)
+    answers = Watch(settings.broker, "bench", settings.prefix + "recommendations", settings.kafka.partitions)
+    send(settings, SATURATION_EVENTS)
+    done, sent, end = watch.committed(), answers.written(), watch.written()
+    stack.start("worker")
+    began = time.monotonic()
+    while watch.committed() < end:
+        time.sleep(0.05)
+    seconds = time.monotonic() - began
+    figures: dict[str, float] = {
+        "events_per_second": round((end - done) / seconds),
+        "lists_per_second": round((answers.written() - sent) / seconds),
+        "worker_megabytes": round(stack.rss_bytes("worker") / 1e6),
+    }
+    stack.stop("worker")
+    watch.close()
+    answers.close()
+    return figures
+
+
+def send(settings: Settings, count: int, users: int = USERS) -> None:
+    """Put events on the topic as fast as it takes them."""
+    producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 20})
+    draw, run_id = random.Random(count), time.time_ns()
+    for number in range(count):
+        event = interaction_of(run_id + number, users, ITEMS, draw)
+        producer.produce(settings.prefix + "interactions", encode(event), event.user_id.encode())
+        producer.poll(0)
+    producer.flush()
 
 
 def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
