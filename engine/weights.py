@@ -199,8 +199,6 @@ class GenerationAssembler:
         except (SafetensorError, KeyError, ValueError) as exc:
             # Its sound records are kept: the next generation builds on them, and only its end mark makes them count.
             pending.broken = True
-            if part == "end":
-                pending.values.clear()
             raise WeightsError(f"{key}: {exc}") from exc
         pending.values[part] = arrays
         pending.count += 1
@@ -227,12 +225,11 @@ class GenerationAssembler:
             if len(self._seen) < -(-rows // BLOCK_ROWS):
                 return None
             self._seen = None
+        self._pending = _Pending(generation=pending.generation)
         blocks = [pending.values[f"rows/{number}"] for number in numbers]
         rows_U = np.concatenate([np.arange(0), *map(_rows_of, numbers, blocks)])
         if len(rows_U) and rows_U[-1] >= rows:
             raise WeightsError(f"row {rows_U[-1]} is beyond the {rows} rows announced")
-        dense = pending.values.get("dense", {})
-        self._pending = _Pending(generation=pending.generation)
         return Generation(
             slot=self._slot,
             generation=pending.generation,
@@ -241,7 +238,7 @@ class GenerationAssembler:
             rows=rows,
             rows_U=rows_U,
             tables=_joined(blocks),
-            dense=dense,
+            dense=pending.values.get("dense", {}),
         )
 
 
