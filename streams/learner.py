@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry, start_http_server
 
 from engine.checkpoint import newest_checkpoint, write_checkpoint
+from engine.guards import SpoiledError
 from engine.prequential import Examples, OnlineLearner, online_config
 from streams.errors import StartError
 from streams.event_files import Columns, accepted

@@ -140,6 +140,19 @@ def test_an_outcome_sent_twice_is_learned_once(settings: Settings) -> None:
     assert running.instruments.skipped._value.get() == 2
 
 
+def test_outcomes_of_a_batch_are_all_learned_although_their_offsets_interleave(settings: Settings) -> None:
+    running, sender = Running(settings), Sender(settings)
+    sender.send("u1", ["a"], "b")
+    outcomes = {"u1": [("c", 5), ("d", 9)], "u2": [("a", 6)], "u3": [("a", 7), ("b", 8)]}
+    for item in ("c", "d"):
+        sender.send("u0", [], item)  # a row for each
+    for user, its in outcomes.items():
+        sender.again(example(user, ["a"], its))
+    running.wait_until_learned(8)
+    running.stop()
+    assert running.role._learned[0].taken == 8
+
+
 def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settings) -> None:
     first, sender = Running(settings), Sender(settings)
     for at in range(5):
