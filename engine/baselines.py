@@ -6,8 +6,10 @@ Legend: I rows, B histories, T interactions, S training histories.
 from typing import Final, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
 from engine.batch import HistoryBatch
 from engine.protocols import Fold
@@ -19,7 +21,7 @@ class Ranker(Protocol):
     def fit(self, fold: Fold) -> None:
         """Learns from the fold's training histories; called once a fold, in order."""
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> Tensor:
         """Higher is better, (B, I)."""
 
 
@@ -30,9 +32,9 @@ class Popularity:
         """Counts."""
         self._scores_I = np.bincount(fold.train.rows_T, minlength=fold.rows).astype(np.float32)
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> Tensor:
         """The same for everybody."""
-        return np.repeat(self._scores_I[None], len(batch), 0)
+        return torch.from_numpy(np.repeat(self._scores_I[None], len(batch), 0))
 
 
 class DecayedPopularity(Popularity):
@@ -69,7 +71,7 @@ class ItemKnn:
         weighted = sparse.csr_matrix((values * inverse_I[users.indices], users.indices, users.indptr), users.shape)
         self._weights = _strongest((weighted.T @ weighted).tocsr(), self.neighbours)
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> Tensor:
         """Sum of the similarities to the history."""
         return _dense(_matrix(batch, self._weights.shape[0]) @ self._weights)
 
@@ -90,7 +92,7 @@ class SequentialRules:
             total += sparse.csr_matrix((np.full(len(pairs[0]), 1 / step, np.float32), pairs), total.shape)
         self._weights = total
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> Tensor:
         """The rules of the last item."""
         return _dense(_matrix(batch.last(1), self._weights.shape[0]) @ self._weights)
 
@@ -107,7 +109,7 @@ class SessionKnn:
         self._sessions.data[:] = 1
         self._scale_S = 1 / np.sqrt(np.maximum(np.diff(self._sessions.indptr), 1)).astype(np.float32)
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> Tensor:
         """Similarity-weighted votes."""
         place_T = (batch.positions_T + 1) / np.repeat(batch.lengths_B, batch.lengths_B)
         history = _matrix(batch, self._sessions.shape[1], place_T.astype(np.float32))
@@ -141,6 +143,5 @@ def _strongest(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), matrix.shape)
 
 
-def _dense(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
-    scores_BI: NDArray[np.float32] = matrix.toarray().astype(np.float32, copy=False)
-    return scores_BI
+def _dense(matrix: sparse.csr_matrix) -> Tensor:
+    return torch.from_numpy(matrix.toarray().astype(np.float32, copy=False))

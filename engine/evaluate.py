@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from engine import metrics
 from engine.baselines import BASELINES, Ranker
+from engine.blended_ranker import BlendedRanker
 from engine.fitting import Clock, mask, ranks_of
 from engine.interactions import Interactions
 from engine.protocols import Cases, Fold, ProtocolName, folds
+from engine.scoring import FEATURES
 from engine.sequence_ranker import Preset, SequenceRanker
 
-MODEL: Final = "sequence"
+MODEL: Final = "headrace"
+"""The model as it is served; `sequence` is the transformer within it, alone."""
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = get_args(ProtocolName)
 _LIST: Final = 10
-_LISTED_CASES: Final = 20_000
+_LISTED_CASES: Final = 20_480
 """Lists are kept for this many cases a fold: coverage and its kin need lists, the accuracy of all cases only ranks."""
 _BATCH: Final = 512
 
@@ -32,7 +35,7 @@ class Settings:
 
     protocol: ProtocolName = "leave-one-out"
     preset: str = "default"
-    models: Sequence[str] = (MODEL, *BASELINES)
+    models: Sequence[str] = (MODEL, "sequence", *BASELINES)
     filter_seen: bool | None = None
     """Whether items of the history are left out; None is the protocol's custom: only leave-one-out leaves them out."""
     max_cases: int = 0
@@ -62,14 +65,15 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
 
     Returns:
         The report: `metrics.MODEL.METRIC` (mean over the folds), `intervals.MODEL.METRIC` (bootstrap, 95 %), `folds`,
-        `seconds` (of the sequence model), `seconds_by_model`, `curve`, `filtered_seen`, `settings`, `data`.
+        `seconds` (of the served model), `seconds_by_model`, `curve` (CPU seconds, validation NDCG@10), `blend`,
+        `filtered_seen`, `settings`, `data`.
     """
     if settings.filter_seen is None:
         settings = replace(settings, filter_seen=settings.protocol == "leave-one-out")
-    rankers: dict[str, Ranker] = {
-        name: SequenceRanker(preset, settings.seed, clock, settings.device) if name == MODEL else BASELINES[name]()
-        for name in settings.models
-    }
+    sequence = SequenceRanker(preset, settings.seed, clock, settings.device)
+    blended = BlendedRanker(sequence)
+    own: dict[str, Ranker] = {MODEL: blended, "sequence": sequence}
+    rankers = {name: own[name] if name in own else BASELINES[name]() for name in settings.models}
     results = {name: _Results() for name in rankers}
     names, asked = [], 0
     for number, fold in enumerate(folds(settings.protocol, data)):
@@ -80,9 +84,9 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
         asked += len(test)
         for name, ranker in rankers.items():
             _ask(ranker, fold, test, results[name], settings, clock)
-    sequence = rankers.get(MODEL)
     return _report(results, settings) | {
-        "curve": [[r.seconds, r.ndcg] for r in sequence.curve] if isinstance(sequence, SequenceRanker) else [],
+        "curve": [[passed.seconds, passed.ndcg] for passed in sequence.curve],
+        "blend": dict(zip(FEATURES, blended.weights, strict=True)),
         "folds": names,
         "data": {
             "interactions": len(data),
@@ -132,20 +136,10 @@ def _ask(ranker: Ranker, fold: Fold, test: Cases, results: _Results, settings: S
     begin = clock()
     ranker.fit(fold)
     fitted = clock()
-    ranks, shown_I, targets_I = [], np.zeros(fold.rows, np.int64), np.zeros(fold.rows, np.int64)
-    for first in range(0, len(test), _BATCH):
-        part = test.part(np.arange(first, min(first + _BATCH, len(test))))
-        scores_BI = (
-            ranker.tensor_scores(part.histories)
-            if isinstance(ranker, SequenceRanker)
-            else torch.from_numpy(ranker.scores(part.histories))
-        )
-        if first < _LISTED_CASES:
-            shown_I += np.bincount(_lists(scores_BI.clone(), part, settings).ravel(), minlength=fold.rows)
-            targets_I += np.bincount(part.targets_B, minlength=fold.rows)
-        ranks.append(ranks_of(scores_BI, part, filter_seen=bool(settings.filter_seen)))
+    ranks_B, shown_I = _answers(ranker, fold.rows, test, filter_seen=bool(settings.filter_seen))
+    targets_I = np.bincount(test.targets_B[:_LISTED_CASES], minlength=fold.rows)
     popularity_I = np.bincount(fold.train.rows_T, minlength=fold.rows).astype(np.float64)
-    results.folds.append(metrics.accuracy(np.concatenate([np.empty(0, np.int64), *ranks])))
+    results.folds.append(metrics.accuracy(ranks_B))
     results.beyond.append(
         {
             f"coverage@{_LIST}": metrics.coverage(shown_I, fold.rows - 1),
@@ -158,10 +152,22 @@ def _ask(ranker: Ranker, fold: Fold, test: Cases, results: _Results, settings: S
     results.evaluate_seconds += clock() - fitted
 
 
-def _lists(scores_BI: torch.Tensor, part: Cases, settings: Settings) -> NDArray[np.int64]:
-    mask(scores_BI, part.histories, filter_seen=bool(settings.filter_seen))
-    rows_BK: NDArray[np.int64] = scores_BI.topk(min(_LIST, scores_BI.shape[1] - 1), 1).indices.cpu().numpy()
-    return rows_BK
+@torch.inference_mode()
+def _answers(
+    ranker: Ranker, rows: int, test: Cases, *, filter_seen: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rank of each target, and how often each row was listed for the first cases."""
+    ranks, shown_I = [np.empty(0, np.int64)], np.zeros(rows, np.int64)
+    for begin in range(0, len(test), _BATCH):
+        part = test.part(np.arange(begin, min(begin + _BATCH, len(test))))
+        scores_BI = ranker.scores(part.histories)
+        if begin < _LISTED_CASES:
+            allowed_BI = scores_BI.clone()
+            mask(allowed_BI, part.histories, filter_seen=filter_seen)
+            best = allowed_BI.topk(min(_LIST, rows - 1), 1).indices.cpu().numpy()
+            shown_I += np.bincount(best.ravel(), minlength=rows)
+        ranks.append(ranks_of(scores_BI, part, filter_seen=filter_seen))
+    return np.concatenate(ranks), shown_I
 
 
 def _report(results: Mapping[str, _Results], settings: Settings) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.fitting import Clock, FitConfig, Round, fit, split
 from engine.model import ModelConfig, SequenceModel
 from engine.optimisers import OptimiserConfig
-from engine.protocols import Fold
+from engine.protocols import Fold, cases
 from engine.training import Trainer, TrainingConfig
 
 
@@ -58,16 +57,20 @@ class SequenceRanker:
         self.device = device
         self.curve: list[Round] = []
         self._trainer: Trainer | None = None
+        self._fitted: Fold | None = None
 
     def fit(self, fold: Fold) -> None:
-        """Trains on the fold: from scratch the first time, on what is new and a replay of the rest afterwards."""
-        trainer = self._trainer = self._trainer or self._new_trainer(fold.rows)
-        self.model.grow(fold.rows)
-        if len(fold.validation):
-            self.curve += fit(trainer, fold.train, fold.validation, self.preset.fit, self.clock)
+        """Trains on the fold: until validation stops improving the first time, then on what is new and a replay."""
+        if fold is self._fitted:
+            return
+        if self._trainer is None:
+            held = with_validation(fold)
+            self._trainer = self._new_trainer(fold.rows)
+            self.curve = fit(self._trainer, held.train, held.validation, self.preset.fit, self.clock)
         else:
-            self._update(trainer, fold)
-        self._items = self.model.item_vectors().detach()
+            self.model.grow(fold.rows)
+            self._update(self._trainer, fold)
+        self._fitted, self._items = fold, self.model.item_vectors().detach()
 
     @property
     def model(self) -> SequenceModel:
@@ -75,13 +78,8 @@ class SequenceRanker:
         assert self._trainer, "fit first"
         return self._trainer.model
 
-    def scores(self, batch: HistoryBatch) -> NDArray[np.float32]:
+    def scores(self, batch: HistoryBatch) -> torch.Tensor:
         """Scores of all rows, (B, I)."""
-        scores: NDArray[np.float32] = self.tensor_scores(batch).cpu().numpy()
-        return scores
-
-    def tensor_scores(self, batch: HistoryBatch) -> torch.Tensor:
-        """The same, left where they were computed."""
         with torch.no_grad():
             return torch.addmm(self.model.item_bias, self.model.user_vectors(batch), self._items.T)
 
@@ -98,11 +96,9 @@ class SequenceRanker:
         new = split(fold.train.select(np.flatnonzero(touched_B)), length)
         old = split(fold.train.select(np.flatnonzero(~touched_B)), length)
         replayed = min(round(self.preset.update.replay * len(new)), len(old))
-        first = trainer.steps == 0
-        epochs = self.preset.update.epochs * (2 if first else 1)
         trainer.config = replace(trainer.config, optimiser=replace(trainer.config.optimiser, schedule="linear"))
-        trainer.total_steps = int(-(-(len(new) + replayed) // size) * epochs)
-        trainer.steps = 0
+        trainer.total_steps = int(-(-(len(new) + replayed) // size) * self.preset.update.epochs)
+        trainer.steps, trainer.slowdown = 0, 1.0
         while trainer.steps < trainer.total_steps:
             drawn = self.generator.permutation(len(old))[:replayed]
             both = _joined(new, old.select(drawn))
@@ -110,6 +106,22 @@ class SequenceRanker:
             for begin in range(0, len(order), size):
                 if trainer.steps < trainer.total_steps:
                     trainer.step(both.select(order[begin : begin + size]))
+
+
+def with_validation(fold: Fold) -> Fold:
+    """The fold itself if it has validation cases, else with every tenth history moved from training to validation."""
+    if len(fold.validation):
+        return fold
+    held_B = np.arange(len(fold.train)) % 10 == 0
+    held_T = np.repeat(held_B, fold.train.lengths_B)
+    held = fold.train.take(held_T)
+    return replace(
+        fold,
+        train=fold.train.take(~held_T),
+        new_T=fold.new_T[~held_T],
+        order_T=fold.order_T[~held_T],
+        validation=cases(held, np.ones(len(held.rows_T), bool)),
+    )
 
 
 def _joined(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:

@@ -1,0 +1,68 @@
+"""A run gives a full report: every model on the same cases, ranked over all items, the better model ahead."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.evaluate import MODEL, Settings, markdown, run
+from engine.interactions import Interactions, read
+from engine.sequence_ranker import PRESETS
+
+QUICK = PRESETS["quick"]
+TINY = replace(
+    QUICK,
+    model=replace(QUICK.model, dim=16, dropout=0.0),
+    fit=replace(QUICK.fit, epochs=6, batch=32),
+)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Interactions:
+    """Each user walks round a ring of 12 items: the next item is certain, popularity says nothing."""
+    starts = np.random.default_rng(0).integers(0, 12, 200)
+    walks = (" ".join(f"i{(start + step) % 12}" for step in range(6)) for start in starts)
+    (tmp_path / "s.txt").write_text("".join(f"u{number} {walk}\n" for number, walk in enumerate(walks)))
+    return read(tmp_path / "s.txt")
+
+
+def test_a_report_has_every_metric_of_every_model(chain: Interactions) -> None:
+    report = run(chain, Settings(), TINY, time.process_time)
+    assert list(report["metrics"]) == list(Settings().models)
+    names = {f"{metric}@{k}" for metric in ("recall", "ndcg", "mrr", "hit_rate") for k in (5, 10, 20)}
+    beyond = {f"{metric}@10" for metric in ("coverage", "novelty", "popularity_bias", "cold_share")}
+    for model, values in report["metrics"].items():
+        assert names | beyond == set(values)
+        low, high = report["intervals"][model]["ndcg@10"]
+        assert low <= values["ndcg@10"] <= high
+    assert report["filtered_seen"]
+    assert set(report["seconds"]) == {"train", "evaluate"}
+    assert report["data"]["cases"] == 200
+    assert markdown(report).count("\n") == 3 + len(report["metrics"])
+
+
+def test_what_follows_for_certain_is_found_and_popularity_does_not_find_it(chain: Interactions) -> None:
+    metrics = run(chain, Settings(models=(MODEL, "popularity", "sequential_rules")), TINY, time.process_time)["metrics"]
+    assert metrics["sequential_rules"]["mrr@20"] == pytest.approx(1.0)
+    assert metrics[MODEL]["mrr@20"] > 0.9
+    assert metrics["popularity"]["mrr@20"] < 0.5
+
+
+def test_a_run_can_be_repeated_exactly(chain: Interactions) -> None:
+    runs = [run(chain, Settings(models=(MODEL,), seed=3), TINY, lambda: 0.0)["metrics"] for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    for period in range(3):
+        starts = generator.integers(0, 12, 60)
+        lines = [f"{period}-{s} i{(start + step) % 12}\n" for s, start in enumerate(starts) for step in range(4)]
+        (tmp_path / f"p{period}.txt").write_text("".join(lines))
+    report = run(read(tmp_path), Settings(protocol="continual", models=(MODEL, "item_knn")), TINY, time.process_time)
+    assert report["folds"] == ["period 1", "period 2"]
+    assert not report["filtered_seen"]
+    assert report["metrics"][MODEL]["recall@5"] > 0.9
+    assert len(report["by_fold"][MODEL]) == 2
