@@ -1,11 +1,12 @@
 """The topics: what each is called, how it is kept, and their creation or check at the start of a role."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import stamina
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from streams.errors import StartError
 from streams.kafka import librdkafka_config
@@ -18,6 +19,7 @@ _COMPACTED: Final = {"cleanup.policy": "compact"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
 _LARGER: Final = str(64 * 1024 * 1024)
+_NOT_YET: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"})
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
         if create and missing:
             for future in admin.create_topics([_new_topic(settings, spec) for spec in missing]).values():
                 _created(future.result, timeout_seconds)
-        configs = _configs(admin, [settings.prefix + s.name for s in SPECS if create or s not in missing])
+        present = [spec for spec in SPECS if create or spec not in missing]
+        _wait_for_leaders(admin, _partitions(settings, present, existing), timeout_seconds)
+        configs = _configs(admin, [settings.prefix + spec.name for spec in present])
     except KafkaException as exc:
         raise StartError(
             f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}); start it (`headrace broker`) or "
@@ -126,9 +130,29 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     raise AssertionError
 
 
+def _partitions(settings: Settings, specs: Sequence[TopicSpec], existing: Mapping[str, int]) -> list[TopicPartition]:
+    counts = {settings.prefix + spec.name: spec.partitions or settings.kafka.partitions for spec in specs}
+    return [
+        TopicPartition(topic, partition)
+        for topic, count in counts.items()
+        for partition in range(existing.get(topic, count))
+    ]
+
+
+def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], timeout_seconds: float) -> None:
+    """Return once every partition can be read: whoever asks right after a topic was created may be too early."""
+    retries = stamina.retry_context(
+        on=_not_yet_known, attempts=None, timeout=timeout_seconds, wait_initial=0.05, wait_max=0.1, wait_jitter=0.02
+    )
+    for attempt in retries:
+        with attempt:
+            for future in admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions}).values():
+                future.result(timeout_seconds)
+
+
 def _not_yet_known(failure: Exception) -> bool:
-    """A broker may not know yet, for a moment, a topic that the controller has created."""
-    return isinstance(failure, KafkaException) and failure.args[0].name() == "UNKNOWN_TOPIC_OR_PART"
+    """A broker may not know yet, for a moment, a topic that the controller has created, or that it leads it."""
+    return isinstance(failure, KafkaException) and failure.args[0].name() in _NOT_YET
 
 
 def _state(
