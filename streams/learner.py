@@ -1,13 +1,14 @@
 """examples -> weights: predict, score, learn, and publish what was learned about every second.
 
 Each outcome is learned once: the checkpoint holds how far every partition of `examples` was read and, for each
-partition of `interactions`, the last offset that was learned. What comes after the checkpoint is learned again by
+partition of `interactions`, which offsets were learned. What comes after the checkpoint is learned again by
 whoever goes on from it, under generations with higher numbers.
 """
 
 import os
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from streams.event_files import Columns, accepted
 from streams.examples import ExampleBatch
 from streams.instruments import LearnerInstruments
 from streams.kafka import kafka_python_config
+from streams.ledger import Ledger
 from streams.models_admin import COMMAND
 from streams.processes import stop_signals
 from streams.publisher import FencedError
@@ -55,8 +57,8 @@ class LearnerRole:
         self._positions: dict[int, int] = {}
         """Next offset of `examples`, by partition."""
         self._commands = TopicPartition(settings.prefix + "decisions", 0)
-        self._learned: dict[int, int] = {}
-        """Newest offset of `interactions` that was learned, by partition."""
+        self._learned: defaultdict[int, Ledger] = defaultdict(Ledger)
+        """Offsets of `interactions` that were learned, by partition."""
         self._restore()
 
     def run(self, stop: threading.Event) -> None:
@@ -64,7 +66,7 @@ class LearnerRole:
         self._assign()
         clock = self._settings.learner
         self._releases.begin()
-        self._releases.publish(self._learned)
+        self._releases.publish(self._reached)
         published = checkpointed = versioned = time.monotonic()
         batch = self._batch()
         while not stop.is_set():
@@ -75,7 +77,7 @@ class LearnerRole:
                 batch = self._learned_batch(batch)
             if now >= due:
                 published = now
-                self._releases.publish(self._learned)
+                self._releases.publish(self._reached)
             # Positions run ahead of what is learned while a batch is being collected.
             if now >= checkpointed + clock.checkpoint_seconds and not batch.outcomes:
                 self._checkpoint()
@@ -111,7 +113,7 @@ class LearnerRole:
             self._observe(batch.examples())
         self._checkpoint()
         self._releases.write_version()
-        self._releases.publish(self._learned)
+        self._releases.publish(self._reached)
         return len(interactions)
 
     def close(self) -> None:
@@ -133,7 +135,8 @@ class LearnerRole:
                 f"The checkpoint {self._path} is of another model ({exc}); move it away to begin anew, or set "
                 "HEADRACE_LEARNER__PRESET back."
             ) from exc
-        self._positions, self._learned = dict(state["positions"]), dict(state["learned"])
+        self._positions = dict(state["positions"])
+        self._learned.update({partition: Ledger.restored(ledger) for partition, ledger in state["learned"].items()})
         self._releases.generation = max(self._releases.generation, state["generation"])
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
 
@@ -141,7 +144,7 @@ class LearnerRole:
         state = {
             "learner": self._learner.checkpoint(),
             "positions": self._positions,
-            "learned": self._learned,
+            "learned": {partition: ledger.state() for partition, ledger in self._learned.items()},
             "generation": self._releases.generation,
         }
         with self._instruments.step_seconds.labels("checkpoint").time():
@@ -202,12 +205,11 @@ class LearnerRole:
             self._instruments.rejected.labels("undecodable").inc()
             log.warning("example-rejected", why=str(exc))
             return
-        learned = self._learned.get(example.partition, -1)
-        new = sum(outcome.offset > learned for outcome in example.outcomes)
-        self._instruments.skipped.inc(len(example.outcomes) - new)
-        if not new:
+        ledger = self._learned[example.partition]
+        is_new = [ledger.take(outcome.offset) for outcome in example.outcomes]
+        self._instruments.skipped.inc(len(is_new) - sum(is_new))
+        if not any(is_new):
             return
-        self._learned[example.partition] = example.outcomes[-1].offset
         history = example.history
         known = self._rows.of([*history.items, *(outcome.item_id for outcome in example.outcomes)])
         entries = [
@@ -219,7 +221,14 @@ class LearnerRole:
                 strict=True,
             )
         ]
-        batch.extend(example.user_id, entries[:-new], entries[-new:])
+        first = len(history.items) + is_new.index(True)
+        new = [entry for entry, wanted in zip(entries[len(history.items) :], is_new, strict=True) if wanted]
+        batch.extend(example.user_id, entries[:first], new)
+
+    @property
+    def _reached(self) -> dict[int, int]:
+        """Newest offset learned, by partition of `interactions`."""
+        return {partition: ledger.newest for partition, ledger in self._learned.items()}
 
     def _learned_batch(self, batch: ExampleBatch) -> ExampleBatch:
         """Learn a batch; return the next one, empty."""
