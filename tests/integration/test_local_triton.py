@@ -155,6 +155,30 @@ def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
     assert not list(SHARED_MEMORY.glob(f"{region}*"))
 
 
+def test_ctrl_c_leaves_no_process_and_no_shared_memory(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {
+        **os.environ,
+        "HEADRACE_DATA_DIR": str(tmp_path),
+        "HEADRACE_TRITON__URL": f"127.0.0.1:{port}",
+        "HEADRACE_TRITON__METRICS_PORT": "0",
+        "HEADRACE_BROKER": f"127.0.0.1:{free_port()}",
+        "HEADRACE_LEARNER__PRESET": "tiny",
+    }
+    role = subprocess.Popen([sys.executable, "-m", "streams", "triton"], env=environment)
+    assert eventually(lambda: role.poll() is not None or answers(f"127.0.0.1:{port}"), 60)
+    family = [child.pid for child in psutil.Process(role.pid).children(recursive=True)]
+    region = LocalTriton(tmp_path / "triton", ModelRepository(tmp_path), port)._region
+    assert list(SHARED_MEMORY.glob(f"{region}*"))
+
+    role.send_signal(signal.SIGINT)
+
+    assert role.wait(10) == 0
+    assert len(family) >= 3
+    assert all(map(gone, family))
+    assert not list(SHARED_MEMORY.glob(f"{region}*"))
+
+
 class Publisher:
     """Writes generations to the topic that the shared Triton follows, one transaction each."""
 

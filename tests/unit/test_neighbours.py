@@ -1,0 +1,45 @@
+"""The neighbour tables follow the generations, and whoever holds older tables keeps them unchanged."""
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from engine.weights import GenerationAssembler, Weights, encode_generation
+from streams.instruments import WorkerInstruments
+from streams.neighbours import TABLES, NeighbourFollower
+
+
+def weights(rows: int, fill: int) -> Weights:
+    tables = {
+        "item_vectors": np.zeros((rows, 2), np.float32),
+        "neighbour_rows": np.full((rows, 2), fill, np.int32),
+        "neighbour_weights": np.full((rows, 2), fill, np.float32),
+        "popularity": np.full(rows, fill, np.float32),
+    }
+    return Weights({}, tables, {})
+
+
+def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_use() -> None:
+    instruments = WorkerInstruments(CollectorRegistry())
+    follower = NeighbourFollower({}, "weights", instruments)
+    assembler = GenerationAssembler(tables=frozenset(TABLES))
+
+    def follow(of: Weights, touched: list[int] | None, number: int) -> None:
+        for key, value in encode_generation(of, touched, "champion", number, 1):
+            if generation := assembler.feed(key, value):
+                follower._apply(generation)
+
+    assert follower.tables is None
+    follow(weights(rows=32, fill=1), None, 7)
+    first = follower.tables
+    follow(weights(rows=40, fill=2), [16, 33], 8)
+    second = follower.tables
+
+    assert first is not None
+    assert first.generation == 7
+    assert (first.popularity_I == 1).all()
+    assert second is not None
+    assert second.generation == 8
+    assert second.popularity_I.tolist() == [1] * 16 + [2] * 24
+    assert second.rows_IK[:, 0].tolist() == [1] * 16 + [2] * 24
+    assert second.weights_IK.shape == (40, 2)
+    assert instruments.generation._value.get() == 8
