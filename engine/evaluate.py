@@ -15,7 +15,8 @@ from engine import metrics
 from engine.baselines import BASELINES, Ranker
 from engine.blended_ranker import BlendedRanker
 from engine.fitting import Clock, mask, ranks_of
-from engine.interactions import Interactions
+from engine.interactions import DataError, Interactions
+from engine.prequential import prequential_run
 from engine.protocols import Cases, Fold, ProtocolName, folds
 from engine.scoring import FEATURES
 from engine.sequence_ranker import Preset, SequenceRanker
@@ -70,6 +71,8 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
     """
     if settings.filter_seen is None:
         settings = replace(settings, filter_seen=settings.protocol == "leave-one-out")
+    if settings.protocol == "stream":
+        return _run_stream(data, settings, preset)
     sequence = SequenceRanker(preset, settings.seed, clock, settings.device)
     blended = BlendedRanker(sequence)
     own: dict[str, Ranker] = {MODEL: blended, "sequence": sequence}
@@ -88,13 +91,7 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
         "curve": [[passed.seconds, passed.ndcg] for passed in sequence.curve],
         "blend": dict(zip(FEATURES, blended.weights, strict=True)),
         "folds": names,
-        "data": {
-            "interactions": len(data),
-            "users": int(data.users_N.max(initial=-1)) + 1,
-            "items": data.rows - 1,
-            "cases": asked,
-            "left_out": dict(data.left_out),
-        },
+        "data": _described(data) | {"cases": asked},
     }
 
 
@@ -123,6 +120,40 @@ def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" + (f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else "")
+
+
+def _run_stream(data: Interactions, settings: Settings, preset: Preset) -> dict[str, Any]:
+    """Each interaction once and in order: predicted, scored, then learned; the metrics are those of the last window."""
+    if not data.ordered:
+        raise DataError("a stream needs the order across users: use a table with a time column or a period folder")
+    found = prequential_run(data, preset.stream, seed=settings.seed)
+    names = {name: MODEL if name == "model" else name for name in found["ranks"]}
+    windows = {names[name]: metrics.accuracy(ranks_P) for name, ranks_P in found["ranks"].items()}
+    generator = np.random.default_rng(settings.seed)
+    seconds = {"train": found["seconds"]["learn"], "evaluate": found["seconds"]["score"]}
+    return {
+        "metrics": {name: metrics.means(cases) for name, cases in windows.items()},
+        "intervals": {name: _intervals([cases], generator) for name, cases in windows.items()},
+        "seconds": seconds,
+        "seconds_by_model": dict.fromkeys(windows, seconds),
+        "filtered_seen": False,
+        "settings": _plain(settings),
+        "curve": found["curve"],
+        "data": _described(data) | {"cases": found["events"], "window": preset.stream.window},
+    }
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+def _described(data: Interactions) -> dict[str, Any]:
+    return {
+        "interactions": len(data),
+        "users": len(np.unique(data.users_N)),
+        "items": data.rows - 1,
+        "left_out": dict(data.left_out),
+    }
 
 
 def _sample(test: Cases, settings: Settings) -> Cases:
@@ -185,7 +216,7 @@ def _report(results: Mapping[str, _Results], settings: Settings) -> dict[str, An
         "seconds": seconds.get(MODEL, next(iter(seconds.values()))),
         "seconds_by_model": seconds,
         "filtered_seen": settings.filter_seen,
-        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "settings": _plain(settings),
     }
 
 

@@ -14,6 +14,7 @@ from engine.batch import HistoryBatch
 from engine.fitting import Clock, FitConfig, Round, fit, split
 from engine.model import ModelConfig, SequenceModel
 from engine.optimisers import OptimiserConfig
+from engine.prequential import OnlineConfig, joined
 from engine.protocols import Fold, cases
 from engine.training import Trainer, TrainingConfig
 
@@ -36,6 +37,8 @@ class Preset:
     training: TrainingConfig
     fit: FitConfig
     update: Update = field(default_factory=Update)
+    stream: OnlineConfig = field(default_factory=OnlineConfig)
+    """Of the stream protocol, where everything is learned in one pass."""
 
 
 _OPTIMISER: Final = OptimiserConfig(learning_rate=2e-3, rows="adam")
@@ -101,7 +104,7 @@ class SequenceRanker:
         trainer.steps, trainer.slowdown = 0, 1.0
         while trainer.steps < trainer.total_steps:
             drawn = self.generator.permutation(len(old))[:replayed]
-            both = _joined(new, old.select(drawn))
+            both = joined(new, old.select(drawn))
             order = self.generator.permutation(len(both))
             for begin in range(0, len(order), size):
                 if trainer.steps < trainer.total_steps:
@@ -121,13 +124,4 @@ def with_validation(fold: Fold) -> Fold:
         new_T=fold.new_T[~held_T],
         order_T=fold.order_T[~held_T],
         validation=cases(held, np.ones(len(held.rows_T), bool)),
-    )
-
-
-def _joined(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:
-    return HistoryBatch(
-        np.concatenate([first.rows_T, second.rows_T]),
-        np.concatenate([first.types_T, second.types_T]),
-        np.concatenate([first.times_T, second.times_T]),
-        np.concatenate([first.lengths_B, second.lengths_B]),
     )

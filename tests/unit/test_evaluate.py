@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.evaluate import MODEL, Settings, markdown, run
-from engine.interactions import Interactions, read
+from engine.interactions import DataError, Interactions, read
 from engine.sequence_ranker import PRESETS
 
 QUICK = PRESETS["quick"]
@@ -66,3 +66,18 @@ def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(tmp_pat
     assert not report["filtered_seen"]
     assert report["metrics"][MODEL]["recall@5"] > 0.9
     assert len(report["by_fold"][MODEL]) == 2
+
+
+def test_the_stream_protocol_scores_each_interaction_before_it_is_learned(tmp_path: Path) -> None:
+    lines = "".join(f"u{time % 20},i{(time // 20 + time % 20) % 12},{time}\n" for time in range(1200))
+    (tmp_path / "t.csv").write_text(f"user,item,timestamp\n{lines}")
+    report = run(read(tmp_path / "t.csv"), Settings(protocol="stream"), TINY, time.process_time)
+    assert {MODEL, "sequence", "item_knn", "popularity"} <= set(report["metrics"])
+    assert report["curve"][-1]["events"] == 1200
+    assert not report["filtered_seen"]
+    assert report["metrics"][MODEL]["ndcg@10"] > report["metrics"]["popularity"]["ndcg@10"]
+
+
+def test_a_stream_without_an_order_is_refused(chain: Interactions) -> None:
+    with pytest.raises(DataError, match="order across users"):
+        run(chain, Settings(protocol="stream"), TINY, time.process_time)
