@@ -37,8 +37,9 @@ HISTORY = HistoryBatch.of([([3, 4, 5], [1, 1, 1], [0, 60, 120])])
 MEGABYTE = 2**20
 
 
-def some_weights(seed: int, rows: int = 1024) -> Weights:
-    sequence = SequenceModel(ModelConfig.preset("tiny"), rows, torch.Generator().manual_seed(seed))
+def some_weights(seed: int) -> Weights:
+    """As many rows as the seed has: other tests share the server."""
+    sequence = SequenceModel(ModelConfig.preset("tiny"), 1024, torch.Generator().manual_seed(seed))
     return RecommenderModel(sequence, ScoringConfig()).weights()
 
 
@@ -204,7 +205,7 @@ class Publisher:
 def test_generations_are_applied_in_place_while_requests_run(broker: LocalBroker, triton: LocalTriton) -> None:
     seed = load(triton._repository.file(1))
     publisher, all_rows = Publisher(broker.address), None
-    stages = {0: seed, 1: some_weights(seed=11), 2: some_weights(seed=12), 5: some_weights(seed=13, rows=1500)}
+    stages = {0: seed, 1: some_weights(seed=11), 2: some_weights(seed=12), 5: some_weights(seed=13)}
     expected = {number: ServedModel(of, 1, number).top_k(HISTORY, 10).rows_BK for number, of in stages.items()}
 
     async def run() -> tuple[list[Scored], list[str]]:
