@@ -83,6 +83,7 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to stream.")] = 2.0,
     speed: Annotated[str, typer.Option(help="200/s, 1x, 100x or max.")] = "200/s",
     events: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    past: Annotated[int, typer.Option(min=1, help="Lines of the shop's file to learn before.")] = 50_000,
 ) -> None:
     """The whole loop on this machine, live: Kafka, Triton, a worker, a learner, and a real shop's stream.
 
@@ -92,9 +93,9 @@ def demo(
     """
     from streams.demo import run_demo
 
-    raise typer.Exit(
-        run_demo(_settings(logs=False), keep=keep, report=report, minutes=minutes, speed=speed, events=events)
-    )
+    settings = _settings(logs=False)
+    code = run_demo(settings, keep=keep, report=report, minutes=minutes, speed=speed, events=events, past=past)
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=_ROLES)

@@ -32,9 +32,6 @@ from streams.summary import summary
 from streams.topics import ensure_topics
 from streams.up import Plan, plan, prepare
 
-PAST_LINES: Final = 50_000
-"""Of the shop's file: learned before the stream begins, and in the histories. December 2010 to January 2011."""
-
 _TRICKLE: Final = Pace(per_second=20)
 """While the learner is busy with the past, so that the first users need not wait for it."""
 _REFRESH_SECONDS: Final = 0.5
@@ -47,7 +44,7 @@ _SHOWN_NAMES: Final = 4
 
 
 def run_demo(
-    settings: Settings, *, keep: bool, report: str | None, minutes: float, speed: str, events: int | None
+    settings: Settings, *, keep: bool, report: str | None, minutes: float, speed: str, events: int | None, past: int
 ) -> int:
     """Run the demo; return its exit code.
 
@@ -58,6 +55,7 @@ def run_demo(
         minutes: how long to stream.
         speed: how fast, see Pace.parse.
         events: stop after so many.
+        past: lines of the shop's file that are learned, and folded into the histories, before the stream begins.
 
     Raises:
         SettingsError: the speed is none.
@@ -71,12 +69,12 @@ def run_demo(
     shutil.rmtree(folder, ignore_errors=True)  # figures are of this run only
     planned = plan(
         settings.model_copy(update={"data_dir": folder}),
-        learner_arguments=("--backfill", SHOP, "--until-line", str(PAST_LINES)),
+        learner_arguments=("--backfill", SHOP, "--until-line", str(past)),
         own_servers=True,
     )
     console = Console()
     with stop_signals() as stop:
-        demo = _Demo(planned, screen(console), stop)
+        demo = _Demo(planned, screen(console), stop, past)
         try:
             figures = demo.run(pace, minutes * 60, events)
             if figures is None:
@@ -99,7 +97,7 @@ class _StoppedError(HeadraceError):
 class _Demo:
     """One run."""
 
-    def __init__(self, planned: Plan, shown_on: Screen, stop: threading.Event) -> None:
+    def __init__(self, planned: Plan, shown_on: Screen, stop: threading.Event, past: int) -> None:
         self._plan = planned
         self._settings = planned.settings
         self._screen = shown_on
@@ -116,8 +114,9 @@ class _Demo:
         self._scraped = 0.0
         path, self._columns = open_events(SHOP)
         self._path = path
-        self.past = self.present = (0, 0)
-        """First and last line."""
+        self.past = (1, past)
+        """First and last line of the shop's file."""
+        self.present = (past + 1, past)
 
     def run(self, pace: Pace, seconds: float, events: int | None) -> dict[str, Any] | None:
         """Go through all phases; return the figures, None when the user stopped it."""
@@ -154,15 +153,14 @@ class _Demo:
 
     def _recall_past(self) -> Iterator[FileRow]:
         """Put the past into the histories; return the rows that follow it."""
-        self._view.phase = f"the shop's past, lines 1 to {PAST_LINES:,}, goes into the histories"
+        self._view.phase = f"the shop's past, lines 1 to {self.past[1]:,}, goes into the histories"
         sender = EventSender(self._settings, linger_ms=5.0)
         rows = read_rows(self._path, self._columns)
-        known = (self._named(row) for row in islice(rows, PAST_LINES) if row.user_id)
+        known = (self._named(row) for row in islice(rows, self.past[1]) if row.user_id)
         for done in replay(known, sender, Pace(), stop=self._stop, history=True):
             if done.sent % 2000 == 0:
                 self._refresh()
         sender.flush()
-        self.past = (1, PAST_LINES)
         self._supervisor.wait_until_ready(["triton", "worker"], _READY_SECONDS, self._refresh)
         return rows
 
@@ -192,7 +190,7 @@ class _Demo:
         try:
             self._supervisor.wait_until_ready(["learner"], _LEARN_SECONDS, self._refresh)
             ready.set()
-            self._view.phase = f"streaming what follows, from line {PAST_LINES + 1:,} on"
+            self._view.phase = f"streaming what follows, from line {self.present[0]:,} on"
             while not done.wait(0.05):
                 self._refresh()
         finally:
@@ -200,7 +198,7 @@ class _Demo:
             thread.join()
         if failed:
             raise failed[0]
-        self.present = (PAST_LINES + 1, sender.done.line)
+        self.present = (self.present[0], sender.done.line)
 
     def _settle(self) -> None:
         """Wait until the last event is answered and the learner has learned it."""

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from aiokafka.partitioner import murmur2
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from kafka.partitioner import murmur2
 
 from streams.errors import StartError
 from streams.event_files import FileRow, event_id_prefix

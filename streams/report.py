@@ -61,9 +61,7 @@ def report(
         "versions_served": len({answer.version for answer in seen.answers if answer.version}),
         "event_to_learned_seconds": percentiles(learned_seconds, (50, 95)),
         "events_learned": len(learned_seconds),
-        "quality": {
-            name: {metric: quality[name][metric] for metric in METRICS} for name in CONTENDERS if name in quality
-        },
+        "quality": {name: {metric: quality.get(name, {}).get(metric) for metric in METRICS} for name in CONTENDERS},
         "users": len(states),
         "lost": lost,
         "doubled": doubled,
