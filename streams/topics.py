@@ -19,7 +19,17 @@ _COMPACTED: Final = {"cleanup.policy": "compact"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
 _LARGER: Final = str(64 * 1024 * 1024)
-_NOT_YET: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"})
+_NOT_YET: Final = frozenset(
+    {
+        "UNKNOWN_TOPIC_OR_PART",
+        "LEADER_NOT_AVAILABLE",
+        "NOT_LEADER_FOR_PARTITION",
+        "_NOENT",
+        "_UNKNOWN_TOPIC",
+        "_UNKNOWN_PARTITION",
+    }
+)
+"""What Kafka, and librdkafka with an underscore, answer for a moment after a topic was created."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,6 @@ def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], 
 
 
 def _not_yet_known(failure: Exception) -> bool:
-    """A broker may not know yet, for a moment, a topic that the controller has created, or that it leads it."""
     return isinstance(failure, KafkaException) and failure.args[0].name() in _NOT_YET
 
 
