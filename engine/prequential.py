@@ -5,7 +5,8 @@ Knows nothing of where examples come from. Legend: T interactions, B histories, 
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,17 @@ from torch import Tensor
 
 from engine.batch import HistoryBatch
 from engine.blend import BlendLearner
+from engine.drift import DriftConfig, DriftDetector
+from engine.gate import Decision, Gate, GateConfig
+from engine.guards import GuardConfig, LossGuard, OutcomeGuard
 from engine.interactions import Interactions
 from engine.item_knn import ItemKnn, PairConfig, neighbour_scores
-from engine.metrics import accuracy, means, rank_of
+from engine.metrics import accuracy, means, ndcg, rank_of
 from engine.model import ModelConfig, SequenceModel
 from engine.optimisers import OptimiserConfig
 from engine.popularity import Popularity
 from engine.replay import Reservoir
-from engine.scoring import RecommenderModel, ScoringConfig
+from engine.scoring import ITEM_KNN_BLEND, RecommenderModel, ScoringConfig, load_scorer
 from engine.training import Trainer, TrainingConfig
 from engine.weights import Weights
 
@@ -31,6 +35,9 @@ CONTENDERS = ("model", "sequence", "item_knn", "popularity")
 MISSED = np.iinfo(np.int32).max
 """Rank of an outcome that could not be proposed: its item had no row yet."""
 _CHUNK = 16
+_PARTS = (
+    "trainer", "covisits", "successors", "popularity", "blend", "replay", "quality", "guard", "loss_guard", "drift",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,17 @@ class OnlineConfig:
     """Gradient steps a batch."""
     context_weight: float = 0.5
     """Weight of an earlier interaction of a history, already learned, against a new outcome."""
+    positions: int = 4096
+    """New interactions in a step at most: with more, each history is cut to its newest ones."""
     window: int = 10_000
     """Newest outcomes that quality is reported over."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    compared: int = 64
+    """Outcomes of each batch, drawn at random, that the anchor is asked about too."""
+    settled: int = 2000
+    """Outcomes before the first anchor is taken."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,12 @@ class Scored:
     ranks: Mapping[str, NDArray[np.int64]]
     """Rank of each outcome, by contender, counted from 0; MISSED where it could not be proposed."""
     loss: float
+    offered: int
+    accepted: int
+    """Outcomes that were learned; the others looked made up."""
+    decisions: tuple[Decision, ...] = ()
+    drift: bool = False
+    """Whether this batch showed that the stream has changed."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU time by stage."""
 
@@ -130,6 +152,11 @@ class OnlineLearner:
         self.replay = Reservoir(config.replay_capacity, config.model.length + 1)
         self.quality = Quality(config.window)
         self.outcomes = 0
+        self.guard, self.loss_guard = OutcomeGuard(config.guard), LossGuard(config.guard)
+        self.drift = DriftDetector(config.drift)
+        self.gate = Gate(config.gate)
+        self.floor = Gate(replace(config.gate, policy="fresh", canary_share=0.0), against="item_knn")
+        self.anchor: Anchor | None = None
         self._touched: list[NDArray[np.int64]] = []
 
     def grow(self, rows: int) -> None:
@@ -142,15 +169,42 @@ class OnlineLearner:
             self._refer()
 
     def observe(self, examples: Examples) -> Scored:
-        """Predicts the outcomes, scores the predictions, then learns from them."""
+        """Predicts the outcomes, scores the predictions, then learns from them.
+
+        Raises:
+            SpoiledError: The step has spoilt the weights; restore the last good state and leave this batch out.
+        """
         begun = time.process_time()
-        ranks = self._score(examples)
-        self.quality.add(ranks)
+        offered = int(examples.is_outcome_T.sum())
+        examples = Examples(examples.batch, self.guard.accept(examples.batch, examples.is_outcome_T))
+        accepted = int(examples.is_outcome_T.sum())
+        ranks, decisions, drift = self._score(examples) if accepted else ({}, (), False)
         scored = time.process_time()
         loss = self._learn(examples)
-        learned = time.process_time()
-        self.outcomes += int(examples.is_outcome_T.sum())
-        return Scored(ranks, loss, {"score": scored - begun, "learn": learned - scored})
+        self.outcomes += accepted
+        if self.anchor is None and self.outcomes >= self.config.settled:
+            self.anchor = Anchor.of(self)
+        seconds = {"score": scored - begun, "learn": time.process_time() - scored}
+        return Scored(ranks, loss, offered, accepted, decisions, drift, seconds)
+
+    def decide(self, decision: Decision) -> None:
+        """Lets a decision take effect: a new anchor, or back to the old one, with all that was learned since undone."""
+        if decision.against == "item_knn" or decision.action in {"canary", "reject"}:
+            return
+        if decision.action == "rollback" and self.anchor:
+            self.restore(deepcopy(self.anchor.state))
+        else:
+            self.anchor = Anchor.of(self)
+
+    @property
+    def served(self) -> Weights:
+        """What users get: the learning weights, or what the gate holds to be better."""
+        if self.gate.stage != "serving" and self.anchor:
+            return self.anchor.scorer.weights()
+        weights = self.weights()
+        if self.floor.stage == "serving":
+            return weights
+        return replace(weights, dense={**weights.dense, "blend": np.array(ITEM_KNN_BLEND, np.float32)})
 
     def weights(self) -> Weights:
         """All that a server needs, as of now; the arrays are the learner's own."""
@@ -166,27 +220,39 @@ class OnlineLearner:
         return {
             "rows": self.model.rows,
             "model": {name: value.clone() for name, value in (self.model.tables() | self.model.dense()).items()},
-            "trainer": self.trainer.state(),
-            "covisits": self.covisits.state(),
-            "successors": self.successors.state(),
-            "popularity": self.popularity.state(),
-            "blend": self.blend.state(),
-            "replay": self.replay.state(),
-            "quality": self.quality.state(),
+            **{name: getattr(self, name).state() for name in _PARTS},
             "outcomes": self.outcomes,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a state taken by `state` of a learner of the same config."""
         self.model.grow(state["rows"])
-        for name, value in (self.model.tables() | self.model.dense()).items():
+        for name, value in self.model.tables().items():
+            value[: state["rows"]].copy_(state["model"][name])
+        for name, value in self.model.dense().items():
             value.copy_(state["model"][name])
-        for name in ("trainer", "covisits", "successors", "popularity", "blend", "replay", "quality"):
+        for name in _PARTS:
             getattr(self, name).restore(state[name])
+        self.covisits.grow(self.model.rows)
+        self.successors.grow(self.model.rows)
         self.outcomes = state["outcomes"]
         self.scorer.blend = self.blend.blend_F
         self._touched = [np.arange(self.model.rows)]
         self._refer()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The state with gates and anchor: all from which a learner of the same config goes on as if never stopped."""
+        gates = {"gate": self.gate.state(), "floor": self.floor.state()}
+        return {"state": self.state(), **gates, "anchor": self.anchor.state if self.anchor else None}
+
+    def resume(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from what `checkpoint` returned."""
+        if checkpoint["anchor"]:
+            self.restore(checkpoint["anchor"])
+            self.anchor = Anchor(load_scorer(self.weights()), checkpoint["anchor"])
+        self.restore(checkpoint["state"])
+        self.gate.restore(checkpoint["gate"])
+        self.floor.restore(checkpoint["floor"])
 
     def _refer(self) -> None:
         """Lets the scorer read the learner's own arrays."""
@@ -197,10 +263,8 @@ class OnlineLearner:
         scorer.successor_weights = torch.from_numpy(self.successors.neighbour_weights)
         scorer.popularity = torch.from_numpy(self.popularity.counts(rows))
 
-    def _score(self, examples: Examples) -> dict[str, NDArray[np.int64]]:
+    def _score(self, examples: Examples) -> tuple[dict[str, NDArray[np.int64]], tuple[Decision, ...], bool]:
         places_P = np.flatnonzero(examples.is_outcome_T)
-        if not len(places_P):
-            return {}
         rows_P = examples.batch.rows_T[places_P].astype(np.int64)
         targets_P = np.where(rows_P < self.model.rows, rows_P, 0)
         before = histories_before(examples.batch, places_P, self.config.model.length)
@@ -216,7 +280,24 @@ class OnlineLearner:
             for name, given_PI in zip(CONTENDERS, contenders, strict=True)
         }
         self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
-        return ranks
+        self.quality.add(ranks)
+        gains_P = ndcg(ranks["model"], 10)
+        decisions = (
+            self.floor.observe(gains_P - ndcg(ranks["item_knn"], 10)),
+            self._compare(before, rows_P, gains_P) if self.anchor else None,
+        )
+        drift = self.drift.update(float(gains_P.mean()), len(gains_P))
+        return ranks, tuple(decision for decision in decisions if decision), drift
+
+    def _compare(
+        self, before: HistoryBatch, rows_P: NDArray[np.int64], gains_P: NDArray[np.float64]
+    ) -> Decision | None:
+        assert self.anchor
+        drawn = np.sort(self.generator.permutation(len(rows_P))[: self.config.compared])
+        scores_BI = self.anchor.scorer.scores(before.select(drawn)).numpy()
+        targets_B = np.where(rows_P[drawn] < scores_BI.shape[1], rows_P[drawn], 0)
+        ranks_B = np.where(targets_B > 0, rank_of(scores_BI, targets_B), MISSED)
+        return self.gate.observe(gains_P[drawn] - ndcg(ranks_B, 10))
 
     def _learn(self, examples: Examples) -> float:
         batch, is_outcome_T = examples.batch, examples.is_outcome_T
@@ -227,22 +308,48 @@ class OnlineLearner:
             self.covisits.update(batch, is_outcome_T),
             self.successors.update(batch, is_outcome_T),
         ]
+        self._adapt()
         weights_T = np.where(is_outcome_T, 1.0, self.config.context_weight).astype(np.float32)
         longest = self.config.model.length + 1
-        kept_T = batch.positions_T >= np.repeat(batch.lengths_B - longest, batch.lengths_B)
+        fitting = min(longest, max(2, self.config.positions // max(len(batch), 1)))
+        kept_T = batch.positions_T >= np.repeat(batch.lengths_B - fitting, batch.lengths_B)
         fresh, fresh_weights_T = batch.take(kept_T), weights_T[kept_T]
+        replayed = self.config.replayed * (self.drift.config.replayed if self.drift.drifting else 1)
         loss = 0.0
         for _ in range(self.config.steps):
-            old = self.replay.sample(self.config.replayed, self.generator)
+            old = self.replay.sample(int(replayed), self.generator)
             step = self.trainer.step(
                 joined(fresh, old),
                 np.append(fresh_weights_T, np.full(len(old.rows_T), self.config.context_weight, np.float32)),
             )
             loss = step.loss
+            self.loss_guard.check(loss)
             self._touched.append(step.rows_U)
-        self.replay.add(fresh, self.generator)
+        self.replay.add(batch.last(longest), self.generator)
         self._refer()
         return loss
+
+    def _adapt(self) -> None:
+        """Sets the learning rates: faster for a while after a drift."""
+        optimiser = self.config.training.optimiser
+        factor = self.drift.config.rate if self.drift.drifting else 1.0
+        rate = optimiser.learning_rate * factor
+        rows_rate = (optimiser.rows_learning_rate or optimiser.learning_rate) * factor
+        self.trainer.config = replace(self.config.training, optimiser=replace(optimiser, learning_rate=rate))
+        self.trainer.table_rows.learning_rate = self.trainer.bias_rows.learning_rate = rows_rate
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Weights that are known to be good, to serve and to go back to."""
+
+    scorer: RecommenderModel
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, learner: OnlineLearner) -> "Anchor":
+        """The learner as it is now."""
+        return cls(load_scorer(learner.weights()), deepcopy(learner.state()))
 
 
 def joined(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:
@@ -310,7 +417,7 @@ def prequential_run(
 
     Returns:
         `quality`: last window by contender and metric; `curve`: the same NDCG@10 every `every` interactions;
-        `seconds`: CPU time by stage; `events`.
+        `ranks`: those of the last window by contender; `seconds`: CPU time by stage; `events`.
     """
     learner = OnlineLearner(config, seed)
     histories: dict[int, list[int]] = {}
@@ -324,7 +431,13 @@ def prequential_run(
         if end // every > begin // every or end == total:
             report = learner.quality.report()
             curve.append({"events": end, **{name: values["ndcg@10"] for name, values in report.items()}})
-    return {"quality": learner.quality.report(), "curve": curve, "seconds": seconds, "events": total}
+    return {
+        "quality": learner.quality.report(),
+        "ranks": learner.quality.state(),
+        "curve": curve,
+        "seconds": seconds,
+        "events": total,
+    }
 
 
 def _next_examples(interactions: Interactions, places: range, histories: dict[int, list[int]], length: int) -> Examples:

@@ -28,6 +28,9 @@ as successor of its last item; was in the history before the last visit, log how
 FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, -1.0)
 """What the weights begin with: item-kNN with a little of the rest, until outcomes say more."""
 
+ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+"""Item-kNN alone; popularity orders what it does not reach."""
+
 TABLES: Final = ("neighbour_rows", "neighbour_weights", "successor_rows", "successor_weights", "popularity")
 _PREFIX: Final = "scoring."
 

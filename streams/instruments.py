@@ -129,6 +129,7 @@ class LearnerInstruments:
         self.lag = Gauge(
             "headrace_learner_lag_records", "Records behind the end of examples.", ["partition"], registry=registry
         )
+        self.drifts = Counter("headrace_drifts", "Falls of quality that a detector noticed.", registry=registry)
         self.decisions = Counter("headrace_gate_decisions", "Decisions of the gate.", ["decision"], registry=registry)
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from engine.checkpoint import newest_checkpoint, write_checkpoint
 from engine.guards import SpoiledError
-from engine.prequential import Examples, OnlineLearner, online_config
+from engine.prequential import Examples, OnlineLearner, Quality, online_config
 from streams.errors import StartError
 from streams.event_files import Columns, accepted
 from streams.examples import ExampleBatch
@@ -90,12 +91,8 @@ class LearnerRole:
 
     def backfill(self, path: Path, columns: Columns, until_line: int | None) -> int:
         """Learn from a file of older interactions; return how many. Leaves a checkpoint, a version and a generation."""
-        lines = (
-            interaction
-            for line, interaction in accepted(path, columns)
-            if until_line is None or line <= until_line
-        )  # fmt: skip
-        interactions = list(lines)
+        lines = takewhile(lambda found: until_line is None or found[0] <= until_line, accepted(path, columns))
+        interactions = [interaction for _, interaction in lines]
         self._rows.append(interaction.item_id for interaction in interactions)
         histories: dict[str, list[tuple[int, int, int]]] = {}
         length = self._learner.config.model.length
@@ -111,8 +108,9 @@ class LearnerRole:
                 history.append(entry)
                 del history[:-length]
             self._observe(batch.examples())
-        self._checkpoint()
         self._releases.write_version()
+        self._learner.quality = Quality(self._learner.config.window)  # what is told from now on is of the stream
+        self._checkpoint()
         self._releases.publish(self._reached)
         return len(interactions)
 

@@ -205,6 +205,44 @@ class Example(msgspec.Struct, frozen=True):
     """Processing time, epoch milliseconds."""
 
 
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What serves from now on, why, and who said so."""
+
+    action: str
+    """canary, promote, reject, rollback, advance, pin, freeze or unfreeze."""
+    by: str
+    """`gate`, or the person."""
+    at: int
+    """Processing time, epoch milliseconds."""
+    slot: str = "champion"
+    stage: str = ""
+    """Of the learning weights: shadow, canary, serving; or pinned."""
+    share: float = 1.0
+    """Of users that the learning weights serve."""
+    generation: int = 0
+    """The first that carries the decision."""
+    version: int = 0
+    against: str = ""
+    """What the learning weights were compared with."""
+    outcomes: int = 0
+    mean: float = 0.0
+    """Of the paired difference in NDCG@10, learning weights minus the other."""
+    low: float = 0.0
+    high: float = 0.0
+    level: float = 0.0
+    quality: dict[str, dict[str, float]] = {}
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person wants to be served."""
+
+    action: Literal["pin", "promote", "rollback", "freeze", "unfreeze"]
+    by: str
+    at: int
+    version: int | None = None
+    """To pin or to go back to; the anchor where not given."""
+
+
 Record = TypeVar("Record")
 
 _ENCODER: Final = msgspec.json.Encoder()
