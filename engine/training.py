@@ -4,6 +4,8 @@ Knows nothing of where histories come from. Legend: T interactions, S interactio
 those successors, C candidates, U distinct rows of the step, D width.
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -118,14 +120,14 @@ class Trainer:
         return Step(loss.item(), len(targets_P), rows_U[rows_U > 0])
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, beside the model."""
+        """A copy of all that the next step depends on, beside the model."""
         return {
             "steps": self.steps,
             "slowdown": self.slowdown,
             "counts": torch.from_numpy(self.counts_I.copy()),
-            "table_rows": dict(self.table_rows.state),
-            "bias_rows": dict(self.bias_rows.state),
-            "dense": self.dense_optimiser.state_dict() if self.dense_optimiser else {},
+            "table_rows": _copied(self.table_rows.state),
+            "bias_rows": _copied(self.bias_rows.state),
+            "dense": deepcopy(self.dense_optimiser.state_dict()) if self.dense_optimiser else {},
             "generator": self.generator.bit_generator.state,
             "thin_out": self.thin_out.get_state(),
         }
@@ -134,8 +136,8 @@ class Trainer:
         """Goes on from a state taken by `state`."""
         self.steps, self.slowdown = state["steps"], state["slowdown"]
         self.counts_I = state["counts"].numpy().copy()
-        self.table_rows.state = dict(state["table_rows"])
-        self.bias_rows.state = dict(state["bias_rows"])
+        self.table_rows.state = _copied(state["table_rows"])
+        self.bias_rows.state = _copied(state["bias_rows"])
         if self.dense_optimiser:
             self.dense_optimiser.load_state_dict(state["dense"])
         self.generator.bit_generator.state = state["generator"]
@@ -182,6 +184,10 @@ class Trainer:
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.model.item_table.device)
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 @dataclass(frozen=True)
