@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import stamina
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streams.errors import StartError
 from streams.kafka import librdkafka_config
@@ -19,17 +19,8 @@ _COMPACTED: Final = {"cleanup.policy": "compact"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
 _LARGER: Final = str(64 * 1024 * 1024)
-_NOT_YET: Final = frozenset(
-    {
-        "UNKNOWN_TOPIC_OR_PART",
-        "LEADER_NOT_AVAILABLE",
-        "NOT_LEADER_FOR_PARTITION",
-        "_NOENT",
-        "_UNKNOWN_TOPIC",
-        "_UNKNOWN_PARTITION",
-    }
-)
-"""What Kafka, and librdkafka with an underscore, answer for a moment after a topic was created."""
+_NOT_YET: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"})
+"""What Kafka answers for a moment after a topic was created."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
             for future in admin.create_topics([_new_topic(settings, spec) for spec in missing]).values():
                 _created(future.result, timeout_seconds)
         present = [spec for spec in SPECS if create or spec not in missing]
-        _wait_for_leaders(admin, _partitions(settings, present, existing), timeout_seconds)
+        _wait_for_leaders(settings, _partitions(settings, present, existing), timeout_seconds)
         configs = _configs(admin, [settings.prefix + spec.name for spec in present])
     except KafkaException as exc:
         raise StartError(
@@ -149,15 +140,22 @@ def _partitions(settings: Settings, specs: Sequence[TopicSpec], existing: Mappin
     ]
 
 
-def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], timeout_seconds: float) -> None:
-    """Return once every partition can be read: whoever asks right after a topic was created may be too early."""
+def _wait_for_leaders(settings: Settings, partitions: Sequence[TopicPartition], timeout_seconds: float) -> None:
+    """Return once every partition can be read: whoever asks right after a topic was created may be too early.
+
+    With a consumer: an AdminClient that found no leader once keeps saying so.
+    """
+    consumer = Consumer(librdkafka_config(settings, group_id=f"{settings.prefix}topics"))
     retries = stamina.retry_context(
         on=_not_yet_known, attempts=None, timeout=timeout_seconds, wait_initial=0.05, wait_max=0.1, wait_jitter=0.02
     )
+    waiting = list(partitions)
     for attempt in retries:
         with attempt:
-            for future in admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions}).values():
-                future.result(timeout_seconds)
+            while waiting:
+                consumer.get_watermark_offsets(waiting[-1], timeout_seconds)
+                waiting.pop()
+    consumer.close()
 
 
 def _not_yet_known(failure: Exception) -> bool:
