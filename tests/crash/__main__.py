@@ -1,0 +1,52 @@
+"""`python -m tests.crash --kills 100 --minutes 15 --seed 7 --report FILE`: exits non-zero when anything is lost."""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.crash.campaign import Campaign, Report
+from tests.crash.faults import at_random
+from tests.crash.roles import Deployment
+
+
+def main() -> int:
+    """Run a campaign and print what it found."""
+    parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=30, help="faults to inject")
+    parser.add_argument("--minutes", type=float, default=5.0, help="time to spread them over")
+    parser.add_argument("--seed", type=int, default=None, help="which faults when, and which events; random by default")
+    parser.add_argument("--rate", type=float, default=150.0, help="events a second")
+    parser.add_argument("--only", default="", help="names of faults, with commas between; all by default")
+    parser.add_argument("--mutant", default=None, help="a defect for the workers, see tests/crash/mutant.py")
+    parser.add_argument("--folder", type=Path, default=None, help="for data and logs; kept, unlike the default")
+    parser.add_argument("--report", type=Path, default=None, help="write the figures as JSON")
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else time.time_ns() % 1_000_000
+    rng = random.Random(seed)
+    names = given.only.split(",") if given.only else []
+    faults = iter(lambda: rng.choice(names), None) if names else at_random(rng)
+    with tempfile.TemporaryDirectory(prefix="headrace-crash-", ignore_cleanup_errors=True) as folder:
+        deployment = Deployment(given.folder or Path(folder), mutant=given.mutant)
+        report = Campaign(deployment, given.rate, seed).run(faults, given.kills, given.minutes * 60)
+    _show(report)
+    if given.report:
+        given.report.write_text(json.dumps({"seed": seed, "faults": report.faults, **report.figures}, indent=1) + "\n")
+    return 0 if report.ok else 1
+
+
+def _show(report: Report) -> None:
+    lines = [("seed", report.seed), *report.faults.items(), *report.figures.items()]
+    for name, value in lines:
+        print(f"{name:40} {value}")  # noqa: T201 - the table
+    for problem in report.problems:
+        print(f"FAILED: {problem}")  # noqa: T201 - the verdict
+    if report.ok:
+        print("ok: every event once, in order, answered and learned")  # noqa: T201 - the verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Feed, kill, wait until all is answered, stop, count: one campaign and its report."""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import numpy as np
+
+from streams.settings import Settings
+from streams.topics import ensure_topics
+from tests.crash import count
+from tests.crash.faults import Faults
+from tests.crash.feed import Feed
+from tests.crash.roles import Deployment, Role
+
+_TICK_SECONDS: Final = 0.05
+_START_SECONDS: Final = 90.0
+_DRAIN_SECONDS: Final = 180.0
+_HTTP_CLIENTS: Final = 4
+
+
+@dataclass
+class Report:
+    """What a campaign found; `ok` is the verdict."""
+
+    seed: int
+    faults: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Name to figure, as they are printed and written."""
+    problems: list[str] = field(default_factory=list)
+    """Each a sentence; none when nothing was lost."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was found where it should be."""
+        return not self.problems
+
+
+@dataclass
+class Campaign:
+    """One run on one deployment.
+
+    Args:
+        deployment: not started yet.
+        rate: events a second.
+        seed: of the faults and of the feed.
+        cold: at the end also recover every history into an empty disk.
+    """
+
+    deployment: Deployment
+    rate: float
+    seed: int
+    workers: int = 2
+    cold: bool = True
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
+
+    def run(self, faults: Iterator[str], kills: int, seconds: float) -> Report:
+        """Inject so many faults in about so many seconds, then count."""
+        report = Report(self.seed)
+        settings = self._settings()
+        try:
+            self._start(settings)
+            feed = Feed(settings, self.rate, self.seed)
+            injected = Faults(self.deployment, random.Random(self.seed))
+            feed.start()
+            self._inject(injected, faults, kills, seconds)
+            self._settle(injected)
+            feed.stop()
+            self.say(f"fed {feed.sent} events; waiting until all is answered and learned")
+            drained = self._drain(settings)
+            self._count(report, settings, feed, injected)
+            if not drained:
+                report.problems.append(f"not everything was committed and learned after {_DRAIN_SECONDS:.0f} s")
+            report.figures["longest_clean_stop_seconds"] = self._longest_stop()
+        finally:
+            self.deployment.stop()
+        return report
+
+    def _settings(self) -> Settings:
+        environment = self.deployment.environment
+        return Settings(
+            broker=environment["HEADRACE_BROKER"],
+            prefix=environment["HEADRACE_PREFIX"],
+            data_dir=self.deployment.folder,
+            http={"port": 0},  # type: ignore[arg-type] # pydantic makes it one
+        )
+
+    def _start(self, settings: Settings) -> None:
+        broker = self.deployment.broker
+        if broker:
+            broker.start()
+            self._until(lambda: _kafka_answers(settings), _START_SECONDS, "Kafka answers")
+        ensure_topics(settings)
+        for role in (self.deployment.triton, self.deployment.learner, *self.deployment.workers[: self.workers]):
+            if role:
+                role.start()
+        self._until(
+            lambda: all(self.deployment.ready(worker) for worker in self.deployment.workers[: self.workers]),
+            _START_SECONDS,
+            "all workers are ready",
+        )
+        if self.deployment.triton:
+            triton = self.deployment.triton
+            self._until(lambda: triton.descendant("triton_python_b") is not None, _START_SECONDS, "Triton runs")
+
+    def _inject(self, injected: Faults, faults: Iterator[str], kills: int, seconds: float) -> None:
+        began, done = time.monotonic(), 0
+        rng = random.Random(self.seed + 1)
+        due = began + rng.uniform(0.3, 1.0) * seconds / kills
+        while done < kills and time.monotonic() - began < 2 * seconds:
+            self._tick(injected)
+            if time.monotonic() < due:
+                continue
+            name = next(faults)
+            if injected.inject(name):
+                done += 1
+                self.say(f"{time.monotonic() - began:7.1f} s  {done:4}  {name}")
+                due = began + (done + rng.uniform(0.3, 1.0)) * seconds / kills
+
+    def _settle(self, injected: Faults) -> None:
+        """Wait until every fault has ended and somebody answers again."""
+        began = time.monotonic()
+        while time.monotonic() - began < _DRAIN_SECONDS:
+            self._tick(injected)
+            if not injected.pending and all(role.pid for role in self.deployment.roles if role.wanted):
+                return
+
+    def _drain(self, settings: Settings) -> bool:
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < deadline:
+            for _ in range(10):
+                self._tick(None)
+            try:
+                if count.committed_to_the_end(settings) and self._learned(settings):
+                    return True
+            except Exception as exc:  # noqa: BLE001 - Kafka may still be starting
+                self.say(f"not yet: {exc}")
+        return False
+
+    def _learned(self, settings: Settings) -> bool:
+        if not self.deployment.learner:
+            return True
+        if not hasattr(self, "_events"):
+            self._events = sum(1 for _ in count.records(settings, "interactions"))
+        return count.learned_count(settings.data_dir) >= self._events
+
+    def _count(self, report: Report, settings: Settings, feed: Feed, injected: Faults) -> None:
+        events = count.accepted(settings, feed.start_ms)
+        places = {"changelog": count.histories_in_changelog(settings, feed.start_ms)}
+        places["workers"] = self._histories_over_http(events, feed.start_ms)
+        if self.cold:
+            places["recovered"] = self._recovered(events, feed.start_ms)
+        given = count.answers(settings, events)
+        verdicts = {place: count.judge(events, found) for place, found in places.items()}
+        seconds, left_out = count.failovers(events, given, injected.outages, injected.broker_outages)
+        report.faults = dict(sorted(injected.done.items()))
+        lost = set().union(*(verdict.lost for verdict in verdicts.values()))
+        report.figures = {
+            "kills": sum(injected.done.values()),
+            "events": len(events),
+            "users": len(events.by_user),
+            "lost": len(lost),
+            "doubled": max(verdict.doubled for verdict in verdicts.values()),
+            "misplaced_users": max(verdict.misplaced for verdict in verdicts.values()),
+            "unanswered": given.unanswered,
+            "answers": given.distinct,
+            "raw_duplicates": given.raw - given.distinct,
+            "rungs": dict(given.rungs),
+            "failover_seconds": _percentiles(seconds),
+            "failovers": len(seconds),
+            "failovers_left_out_for_broker_outages": left_out,
+        }
+        for place, verdict in verdicts.items():
+            report.figures[f"lost_in_{place}"] = len(verdict.lost)
+            report.figures[f"doubled_in_{place}"] = verdict.doubled
+        if feed.sent != len(events):
+            report.problems.append(f"the feed sent {feed.sent} events and Kafka has {len(events)}")
+        for name in ("lost", "doubled", "misplaced_users", "unanswered"):
+            if report.figures[name]:
+                report.problems.append(f"{report.figures[name]} {name.replace('_', ' ')}")
+        self._count_learned(report, settings, events)
+
+    def _count_learned(self, report: Report, settings: Settings, events: count.Accepted) -> None:
+        learned = count.learned(settings, events)
+        report.figures["example_outcomes_missing"] = learned.missing
+        report.figures["example_outcomes_repeated"] = learned.outcomes + learned.missing - len(events)
+        if learned.missing:
+            report.problems.append(f"{learned.missing} events in no example")
+        if self.deployment.learner:
+            report.figures["learned_minus_events"] = learned.difference
+            if learned.difference:
+                report.problems.append(f"the learner learned {learned.difference:+} outcomes against the events")
+
+    def _histories_over_http(self, events: count.Accepted, start_ms: int) -> count.Histories:
+        """Ask one worker for every user; it asks the others for theirs."""
+        worker = next(worker for worker in self.deployment.workers if worker.pid and worker.wanted)
+        self._until(lambda: self.deployment.ready(worker), _START_SECONDS, "a worker is ready")
+        with (
+            httpx.Client(base_url=self.deployment.api(worker), timeout=30) as client,
+            ThreadPoolExecutor(_HTTP_CLIENTS) as pool,
+        ):
+
+            def history(user: str) -> list[int]:
+                answer = client.get(f"/v1/users/{user}/history").raise_for_status().json()
+                return [entry["timestamp"] - start_ms for entry in answer["interactions"]]
+
+            return dict(zip(events.by_user, pool.map(history, events.by_user), strict=True))
+
+    def _recovered(self, events: count.Accepted, start_ms: int) -> count.Histories:
+        """Stop all workers, take their disks, let one recover everything from the changelog."""
+        for worker in self.deployment.workers:
+            worker.wanted = False
+            worker.send(signal.SIGTERM)
+        self._until(lambda: not any(w.child for w in self.deployment.workers), _START_SECONDS, "the workers have ended")
+        for worker in self.deployment.workers:
+            self.deployment.wipe(worker)
+        fresh: Role = self.deployment.workers[0]
+        fresh.start()
+        self._until(lambda: self.deployment.ready(fresh), _START_SECONDS, "a worker has recovered")
+        return self._histories_over_http(events, start_ms)
+
+    def _longest_stop(self) -> float:
+        return round(max((s for worker in self.deployment.workers for s in worker.stop_seconds), default=0.0), 2)
+
+    def _until(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not so after {seconds:.0f} s; see the logs in {self.deployment.folder}")
+            self._tick(None)
+
+    def _tick(self, injected: Faults | None) -> None:
+        """Let the supervisor and the faults do what is due, then give the processors to others."""
+        self.deployment.keep()
+        if injected:
+            injected.tick()
+        time.sleep(_TICK_SECONDS)
+
+
+def _kafka_answers(settings: Settings) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    from streams.kafka import librdkafka_config
+
+    try:
+        return bool(AdminClient(librdkafka_config(settings)).list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    if not seconds:
+        return {"p50": 0.0, "p95": 0.0, "max": 0.0}
+    p50, p95, most = np.percentile(seconds, (50, 95, 100)).round(2).tolist()
+    return {"p50": p50, "p95": p95, "max": most}

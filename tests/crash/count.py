@@ -1,0 +1,238 @@
+"""topics, states -> what was lost, doubled, left unanswered: every event is looked for in every place it must be in."""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from engine.checkpoint import newest_checkpoint
+from streams.kafka import librdkafka_config
+from streams.records import Cause, Interaction, Outcome
+from streams.settings import Settings
+from streams.user_state import decode_state
+from tests.crash.faults import Outage
+
+_READ_SECONDS: Final = 60.0
+Histories = Mapping[str, Sequence[int]]
+"""Event numbers a user, in the order in which they are held."""
+
+
+class _Answer(msgspec.Struct):
+    recommendation_id: str
+    user_id: str
+    cause: Cause
+    rung: str
+
+
+class _Example(msgspec.Struct):
+    partition: int
+    outcomes: list[Outcome]
+
+
+_INTERACTION: Final = msgspec.json.Decoder(Interaction)
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_EXAMPLE: Final = msgspec.json.Decoder(_Example)
+
+
+@dataclass
+class Accepted:
+    """What Kafka took."""
+
+    by_user: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Numbers, in the order of offsets."""
+    offset_of: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Partition and offset of a number."""
+    written: dict[int, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    """Offset and epoch seconds by partition."""
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Partition and highest offset of a user."""
+
+    def __len__(self) -> int:
+        return len(self.offset_of)
+
+
+@dataclass
+class Verdict:
+    """What is wrong with the histories of one place."""
+
+    lost: set[int] = field(default_factory=set)
+    doubled: int = 0
+    misplaced: int = 0
+    """Users whose events are all there, in another order."""
+
+
+@dataclass
+class Answers:
+    """What came out."""
+
+    raw: int = 0
+    distinct: int = 0
+    unanswered: int = 0
+    rungs: Counter[str] = field(default_factory=Counter)
+    first_after: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    """By partition: offset, and epoch seconds of the first answer to it or a later one."""
+
+
+@dataclass
+class Learned:
+    """What became of the examples."""
+
+    outcomes: int = 0
+    """All that examples carry, repeats included."""
+    missing: int = 0
+    """Events that no example carries."""
+    difference: int = 0
+    """Outcomes that the learner's checkpoint counts above (or below) the events."""
+
+
+def accepted(settings: Settings, start_ms: int) -> Accepted:
+    """Return the events on the topic."""
+    result = Accepted()
+    for record in records(settings, "interactions"):
+        event = _INTERACTION.decode(record.value())
+        number = int(event.timestamp) - start_ms
+        position = (record.partition(), record.offset())
+        if number in result.offset_of:
+            raise RuntimeError(f"event {number} is on the topic twice: the feed is wrong")
+        result.by_user[event.user_id].append(number)
+        result.offset_of[number] = position
+        result.written[position[0]].append((position[1], record.timestamp()[1] / 1000))
+        result.last[event.user_id] = max(position, result.last.get(event.user_id, position))
+    return result
+
+
+def histories_in_changelog(settings: Settings, start_ms: int) -> Histories:
+    """Return what a worker without a disk would recover from a compacted changelog: the last value of each user."""
+    values = {r.key(): r.value() for r in records(settings, "workers-histories-changelog")}
+    return {
+        key.decode(): [entry.timestamp - start_ms for entry in decode_state(value).history()]
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def judge(events: Accepted, found: Histories) -> Verdict:
+    """Compare histories with the events that should be in them."""
+    verdict = Verdict()
+    for user, numbers in events.by_user.items():
+        held = found.get(user, [])
+        counts = Counter(held)
+        missing = [number for number in numbers if number not in counts]
+        verdict.lost.update(missing)
+        doubled = sum(counts.values()) - len(counts)
+        verdict.doubled += doubled
+        if not missing and not doubled and list(held) != numbers:
+            verdict.misplaced += 1
+    return verdict
+
+
+def answers(settings: Settings, events: Accepted) -> Answers:
+    """Count the recommendations; an event is answered by a list for its user, of its offset or a later one."""
+    result, ids = Answers(), set()
+    highest: dict[str, int] = {}
+    when: dict[int, dict[int, float]] = defaultdict(dict)
+    for record in records(settings, "recommendations"):
+        answer = _ANSWER.decode(record.value())
+        result.raw += 1
+        result.rungs[answer.rung] += 1
+        ids.add(answer.recommendation_id)
+        cause, seconds = answer.cause, record.timestamp()[1] / 1000
+        highest[answer.user_id] = max(cause.offset, highest.get(answer.user_id, -1))
+        when[cause.partition].setdefault(cause.offset, seconds)
+    result.distinct = len(ids)
+    for user, numbers in events.by_user.items():
+        offsets = [events.offset_of[number][1] for number in numbers]
+        result.unanswered += sum(offset > highest.get(user, -1) for offset in offsets)
+    for partition, seconds_of in when.items():
+        pairs = sorted(seconds_of.items(), reverse=True)
+        earliest = accumulate((seconds for _, seconds in pairs), min)
+        result.first_after[partition] = [(offset, s) for (offset, _), s in zip(pairs, earliest, strict=True)][::-1]
+    return result
+
+
+def learned(settings: Settings, events: Accepted) -> Learned:
+    """Look for every event among the outcomes of the examples, and ask the learner's checkpoint how many it learned."""
+    result = Learned()
+    seen: set[tuple[int, int]] = set()
+    for record in records(settings, "examples"):
+        example = _EXAMPLE.decode(record.value())
+        result.outcomes += len(example.outcomes)
+        seen.update((example.partition, outcome.offset) for outcome in example.outcomes)
+    result.missing = len(set(events.offset_of.values()) - seen)
+    result.difference = learned_count(settings.data_dir) - len(events)
+    return result
+
+
+def learned_count(data_dir: Path) -> int:
+    """Return how many different outcomes the learner's newest checkpoint has learned from."""
+    state, _ = newest_checkpoint(data_dir / "learner" / "checkpoint")
+    return sum(ledger["taken"] for ledger in state["learned"].values()) if state else 0
+
+
+def failovers(
+    events: Accepted, given: Answers, outages: Sequence[Outage], quiet: Sequence[tuple[float, float]]
+) -> tuple[list[float], int]:
+    """Return seconds from each loss of a worker to the first answer to an event that came after it, by partition.
+
+    Those that overlap an outage of the broker are left out, and counted: they measure that.
+    """
+    seconds, left_out = [], 0
+    for outage in outages:
+        for partition in outage.partitions:
+            written = events.written[partition]
+            at = next((offset for offset, when in written if when >= outage.began), None)
+            later = given.first_after.get(partition, [])
+            place = bisect_left(later, (at, 0.0)) if at is not None else len(later)
+            if place == len(later):
+                continue
+            answered = later[place][1]
+            if any(begin < answered and end > outage.began for begin, end in quiet):
+                left_out += 1
+            else:
+                seconds.append(answered - outage.began)
+    return seconds, left_out
+
+
+def committed_to_the_end(settings: Settings) -> bool:
+    """Whether the workers have committed every interaction."""
+    consumer = _consumer(settings, f"{settings.prefix}workers")
+    try:
+        parts = _partitions(consumer, settings.prefix + "interactions")
+        committed = {p.partition: p.offset for p in consumer.committed(parts, 5.0)}
+        ends = {p.partition: consumer.get_watermark_offsets(p, 5.0)[1] for p in parts}
+    finally:
+        consumer.close()
+    return all(max(committed[partition], 0) >= end for partition, end in ends.items())
+
+
+def records(settings: Settings, topic: str) -> Iterator[Message]:
+    consumer = _consumer(settings, f"{settings.prefix}count")
+    try:
+        parts = _partitions(consumer, settings.prefix + topic)
+        left = {p.partition for p in parts if consumer.get_watermark_offsets(p, 10.0)[1] > 0}
+        consumer.assign([TopicPartition(p.topic, p.partition, 0) for p in parts])
+        while left:
+            messages = consumer.consume(2000, _READ_SECONDS)
+            if not messages:
+                raise RuntimeError(f"{topic} was not read to its end in {_READ_SECONDS:.0f} s")
+            for message in messages:
+                if message.error() is None:
+                    yield message
+                else:  # the end of a partition
+                    left.discard(message.partition())
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, p) for p in consumer.list_topics(topic, 10.0).topics[topic].partitions]
+
+
+def _consumer(settings: Settings, group: str) -> Consumer:
+    return Consumer(librdkafka_config(settings, group_id=group, enable_auto_commit=False, enable_partition_eof=True))
