@@ -7,7 +7,7 @@ those successors, C candidates, U distinct rows of the step, D width.
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +21,14 @@ from engine.model import SequenceModel
 from engine.negatives import Candidates, Negatives, draw
 from engine.optimisers import OptimiserConfig, RowOptimiser, dense_optimiser, rate
 
-FULL_SOFTMAX_ROWS: Final = 20_000
-"""Up to this catalogue `auto` takes the full softmax: it costs what 1,000 sampled candidates cost in other losses."""
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a model is trained."""
 
     loss: Loss | None = None
-    """The full softmax for a catalogue below FULL_SOFTMAX_ROWS, else the sampled one, where not given."""
+    """The full softmax up to `full_softmax_rows`, else the sampled one, where not given."""
+    full_softmax_rows: int = 20_000
     negatives: Negatives = field(default_factory=Negatives)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     freeze: tuple[str, ...] = ()
@@ -155,7 +153,7 @@ class Trainer:
 
     def _candidates(self, targets_P: NDArray[np.int64]) -> Candidates:
         loss = self.config.loss
-        if loss == "softmax" or (loss is None and self.model.rows <= FULL_SOFTMAX_ROWS):
+        if loss == "softmax" or (loss is None and self.model.rows <= self.config.full_softmax_rows):
             rows_C = np.arange(1, self.model.rows, dtype=np.int64)
             return Candidates(rows_C, np.zeros(len(rows_C), np.float32))
         candidates = draw(self.config.negatives, targets_P, self.counts_I, self.generator)
