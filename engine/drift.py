@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.drift import ADWIN
 
-_KEPT = 1000
+_KEPT = 4000
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class DriftConfig:
 
 
 class DriftDetector:
-    """Watches the quality of each batch; only a fall is a drift, since getting better is what learning does."""
+    """Watches the quality of each outcome; only a fall is a drift, since getting better is what learning does."""
 
     def __init__(self, config: DriftConfig) -> None:
         self.config = config
         self.detections = 0
-        self._adwin = ADWIN(delta=config.delta, clock=1)
+        self._adwin = ADWIN(delta=config.delta)
         self._values: deque[float] = deque(maxlen=_KEPT)
         self._left = 0
 
@@ -39,17 +39,15 @@ class DriftDetector:
         """Whether a drift was noticed not long ago."""
         return self._left > 0
 
-    def update(self, quality: float, outcomes: int) -> bool:
-        """Takes the mean quality of a batch; whether it shows a drift."""
-        self._left = max(0, self._left - outcomes)
-        before = self._adwin.estimation
-        self._values.append(quality)
-        self._adwin.update(quality)
-        if not self._adwin.drift_detected or self._adwin.estimation >= before:
-            return False
-        self.detections += 1
-        self._left = self.config.outcomes
-        return True
+    def update(self, values_P: NDArray[np.float64]) -> bool:
+        """Takes the quality of each outcome of a batch, in order; whether it shows a drift."""
+        self._left = max(0, self._left - len(values_P))
+        self._values.extend(values_P.tolist())
+        fallen = self._feed(values_P)
+        if fallen:
+            self.detections += 1
+            self._left = self.config.outcomes
+        return fallen
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """The newest values, from which the detector is fed again: it cannot be saved itself."""
@@ -57,9 +55,16 @@ class DriftDetector:
 
     def restore(self, state: dict[str, NDArray[np.float64]]) -> None:
         """Goes on from a state taken by `state`."""
-        self._adwin = ADWIN(delta=self.config.delta, clock=1)
+        self._adwin = ADWIN(delta=self.config.delta)
         self._values.clear()
-        for value in state["values"].tolist():
-            self._values.append(value)
-            self._adwin.update(value)
+        self._values.extend(state["values"].tolist())
+        self._feed(state["values"])
         self._left = int(state["left"])
+
+    def _feed(self, values_P: NDArray[np.float64]) -> bool:
+        fallen = False
+        for value in values_P.tolist():
+            before = self._adwin.estimation
+            self._adwin.update(value)
+            fallen |= bool(self._adwin.drift_detected) and self._adwin.estimation < before
+        return fallen

@@ -134,6 +134,8 @@ class Gate:
     config: GateConfig
     against: str = "anchor"
     stage: Stage = "serving"
+    advances: bool = True
+    """Whether being better while serving is worth a decision: it is where the other moves along."""
     frozen: bool = False
     """No decision is taken, by order of a person; the comparison goes on."""
     sequence: ConfidenceSequence = field(init=False)
@@ -191,7 +193,7 @@ class Gate:
     def _action(self, *, better: bool) -> Action | None:
         match self.stage, better:
             case "serving", True:
-                return "advance"
+                return "advance" if self.advances else None
             case "serving", False:
                 return "rollback"
             case "shadow", True:

@@ -29,6 +29,7 @@ class PairConfig:
     normalise: Literal["target", "source"] = "target"
     """`target` divides by the root of the neighbour's popularity, `source` by how often the row was left."""
     slots: int = 256
+    """Pairs kept a row; not fewer than its neighbours."""
     half_life: float = float("inf")
     """Outcomes after which a count is worth half."""
 
@@ -41,8 +42,8 @@ class ItemKnn:
         self.neighbours = neighbours
         self.rows = 1
         self._fading = Fading(config.half_life)
-        self._slots_IS = np.zeros((1, config.slots), np.int32)
-        self._counts_IS = np.zeros((1, config.slots), np.float32)
+        self._slots_IS = np.zeros((1, max(config.slots, neighbours)), np.int32)
+        self._counts_IS = np.zeros(self._slots_IS.shape, np.float32)
         self._norm_I = np.zeros(1, np.float64)
         self._neighbour_rows_IK = np.zeros((1, neighbours), np.int32)
         self._neighbour_weights_IK = np.zeros((1, neighbours), np.float32)
@@ -132,9 +133,10 @@ class ItemKnn:
         """Gives new pairs, sorted by source, the weakest slots of their row."""
         distinct, first, which = np.unique(source, return_index=True, return_inverse=True)
         rank = np.arange(len(source)) - first[which]
-        fits = rank < self.config.slots
+        slots = self._slots_IS.shape[1]
+        fits = rank < slots
         most = int(rank.max(initial=0)) + 1
-        if most >= self.config.slots:
+        if most >= slots:
             weakest = np.argsort(self._counts_IS[distinct], axis=1)
         else:
             weakest = np.argpartition(self._counts_IS[distinct], most, axis=1)

@@ -46,7 +46,7 @@ class OnlineConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(optimiser=OptimiserConfig(learning_rate=2e-3))
+        default_factory=lambda: TrainingConfig(optimiser=OptimiserConfig(learning_rate=2e-3, rows_learning_rate=6e-3))
     )
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     covisits: PairConfig = field(default_factory=PairConfig)
@@ -57,10 +57,12 @@ class OnlineConfig:
     """Histories from the replay buffer in each step."""
     steps: int = 1
     """Gradient steps a batch."""
+    early: int = 30_000
+    """Outcomes up to which a batch gets one step more."""
     context_weight: float = 0.5
     """Weight of an earlier interaction of a history, already learned, against a new outcome."""
     positions: int = 4096
-    """New interactions in a step at most: with more, each history is cut to its newest ones."""
+    """New interactions in the steps of a batch at most: with more, each history is cut to its newest ones."""
     window: int = 10_000
     """Newest outcomes that quality is reported over."""
     gate: GateConfig = field(default_factory=GateConfig)
@@ -155,7 +157,7 @@ class OnlineLearner:
         self.guard, self.loss_guard = OutcomeGuard(config.guard), LossGuard(config.guard)
         self.drift = DriftDetector(config.drift)
         self.gate = Gate(config.gate)
-        self.floor = Gate(replace(config.gate, policy="fresh", canary_share=0.0), against="item_knn")
+        self.floor = Gate(replace(config.gate, policy="fresh", canary_share=0.0), against="item_knn", advances=False)
         self.anchor: Anchor | None = None
         self._touched: list[NDArray[np.int64]] = []
 
@@ -286,7 +288,7 @@ class OnlineLearner:
             self.floor.observe(gains_P - ndcg(ranks["item_knn"], 10)),
             self._compare(before, rows_P, gains_P) if self.anchor else None,
         )
-        drift = self.drift.update(float(gains_P.mean()), len(gains_P))
+        drift = self.drift.update(gains_P)
         return ranks, tuple(decision for decision in decisions if decision), drift
 
     def _compare(
@@ -311,12 +313,13 @@ class OnlineLearner:
         self._adapt()
         weights_T = np.where(is_outcome_T, 1.0, self.config.context_weight).astype(np.float32)
         longest = self.config.model.length + 1
-        fitting = min(longest, max(2, self.config.positions // max(len(batch), 1)))
+        steps = self.config.steps + (self.outcomes < self.config.early)
+        fitting = min(longest, max(2, self.config.positions // steps // max(len(batch), 1)))
         kept_T = batch.positions_T >= np.repeat(batch.lengths_B - fitting, batch.lengths_B)
         fresh, fresh_weights_T = batch.take(kept_T), weights_T[kept_T]
         replayed = self.config.replayed * (self.drift.config.replayed if self.drift.drifting else 1)
         loss = 0.0
-        for _ in range(self.config.steps):
+        for _ in range(steps):
             old = self.replay.sample(int(replayed), self.generator)
             step = self.trainer.step(
                 joined(fresh, old),

@@ -21,14 +21,25 @@ from engine.batch import HistoryBatch
 from engine.model import ModelConfig, SequenceModel
 from engine.weights import Weights, WeightsError
 
-FEATURES: Final = ("model", "popularity", "covisit", "successor", "last_successor", "repeat", "repeats", "visit")
+FEATURES: Final = (
+    "model",
+    "popularity",
+    "covisit",
+    "successor",
+    "last_successor",
+    "repeat",
+    "repeats",
+    "visit",
+    "echo",
+)
 """The sequence model's score; log popularity; log strength as neighbour of the history, as successor of the history and
-as successor of its last item; was in the history before the last visit, log how often; is in the last visit."""
+as successor of its last item; was in the history before the last visit, log how often; is in the last visit; followed
+the last item when the same user had it before."""
 
-FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, -1.0)
+FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, -1.0, 1.0)
 """What the weights begin with: item-kNN with a little of the rest, until outcomes say more."""
 
-ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """Item-kNN alone; popularity orders what it does not reach."""
 
 TABLES: Final = ("neighbour_rows", "neighbour_weights", "successor_rows", "successor_weights", "popularity")
@@ -140,7 +151,7 @@ class RecommenderModel(nn.Module):
         )
         own = (
             Sparse(torch.from_numpy(index).to(device), torch.from_numpy(value).to(device))
-            for index, value in _repeats(known, rows, config.visit_seconds)
+            for index, value in (*_repeats(known, rows, config.visit_seconds), _echoes(known, rows))
         )
         model_BI = torch.addmm(self.sequence.item_bias, users_BD, self.sequence.item_vectors().T)
         return Features(model_BI, torch.log1p(self.popularity[:rows]), (*near, *own))
@@ -212,6 +223,20 @@ def _repeats(batch: HistoryBatch, rows: int, visit_seconds: int) -> list[tuple[N
     visit = np.unique(flat_T[real_T & (visits_T == 0)])
     ones = np.ones(max(len(index), len(visit)), np.float32)
     return [(index, ones[: len(index)]), (index, np.log1p(counts).astype(np.float32)), (visit, ones[: len(visit)])]
+
+
+def _echoes(batch: HistoryBatch, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What followed each history's last item where it stood before, log how often.
+
+    >>> index, value = _echoes(HistoryBatch.of_rows(np.array([1, 2, 3, 1], np.int32), np.array([4], np.int32)), 10)
+    >>> index.tolist(), value.round(2).tolist()
+    ([2], [0.69])
+    """
+    last_T = np.repeat(np.cumsum(batch.lengths_B, dtype=np.int64) - 1, batch.lengths_B)
+    places = np.flatnonzero((batch.rows_T == batch.rows_T[last_T]) & (np.arange(len(last_T)) < last_T)) + 1
+    places = places[batch.rows_T[places] > 0]
+    index, counts = np.unique(batch.users_T[places] * rows + batch.rows_T[places], return_counts=True)
+    return index, np.log1p(counts).astype(np.float32)
 
 
 def _visits_after(batch: HistoryBatch, visit_seconds: int) -> NDArray[np.int64]:

@@ -86,7 +86,8 @@ class Releases:
             FencedError: another learner has taken over.
         """
         self._learner.decide(decision)
-        self._unpublished = None
+        if decision.action != "advance":  # what serves changes as a whole
+            self._unpublished = None
         if decision.action == "promote":
             self.write_version()
         self._record(

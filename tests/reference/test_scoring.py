@@ -1,0 +1,101 @@
+"""The sparse, served blend equals its definition: each feature as a dense table, weighted and added up."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.batch import HistoryBatch
+from engine.item_knn import neighbour_scores
+from engine.model import ModelConfig, SequenceModel
+from engine.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
+from engine.weights import WeightsError
+
+ROWS = 40
+BATCH = HistoryBatch.of(
+    [
+        ([5, 6, 5, 7], [4, 4, 4, 4], [0, 100, 90_000, 90_060]),
+        ([8, 3, 8, 3, 8], [1] * 5, [0, 1, 2, 3, 4]),
+        ([], [], []),
+        ([9, 999, 0, 9], [1, 200, 0, 4], [0, 1, 2, 3]),
+    ]
+)
+
+
+@pytest.fixture
+def scorer() -> RecommenderModel:
+    generator = torch.Generator().manual_seed(1)
+    sequence = SequenceModel(ModelConfig.preset("tiny"), ROWS, generator)
+    scorer = RecommenderModel(sequence, ScoringConfig(neighbours=4)).eval()
+    for name in ("neighbour", "successor"):
+        getattr(scorer, f"{name}_rows")[1:ROWS].random_(1, ROWS, generator=generator)
+        getattr(scorer, f"{name}_weights")[1:ROWS].uniform_(0, 1, generator=generator)
+    scorer.popularity[1:ROWS].uniform_(0, 50, generator=generator)
+    return scorer
+
+
+def dense_feature(scorer: RecommenderModel, name: str) -> np.ndarray:
+    config, zeros = scorer.config, np.zeros((len(BATCH), ROWS))
+    known = HistoryBatch(
+        np.where(BATCH.rows_T < ROWS, BATCH.rows_T, 0), BATCH.types_T, BATCH.times_T, BATCH.lengths_B
+    )  # fmt: skip
+    tables = {name: table.numpy() for name, table in scorer.tables().items()}
+    successors = tables["successor_rows"], tables["successor_weights"]
+    match name:
+        case "model":
+            return scorer.sequence.scores(BATCH).detach().numpy()
+        case "popularity":
+            return zeros + np.log1p(tables["popularity"])
+        case "covisit":
+            strength = neighbour_scores(known, tables["neighbour_rows"], tables["neighbour_weights"])
+            return np.log1p(strength / config.covisit_floor)
+        case "successor":
+            return np.log1p(neighbour_scores(known, *successors, decay=0.7) / config.successor_floor)
+        case "last_successor":
+            return np.log1p(neighbour_scores(known, *successors, window=1) / config.last_floor)
+        case "repeat":
+            zeros[0, [5, 6]] = 1  # before the pause of a day
+        case "repeats":
+            zeros[0, [5, 6]] = np.log(2)
+        case "echo":
+            zeros[1, 3] = np.log(3)  # twice after 8; after 9 came an unknown item
+        case "visit":
+            zeros[0, [5, 7]] = zeros[1, [3, 8]] = zeros[3, 9] = 1
+    return zeros
+
+
+def test_scores_are_the_weighted_sum_of_all_features(scorer: RecommenderModel) -> None:
+    expected = sum(
+        weight * dense_feature(scorer, name) for weight, name in zip(scorer.blend.numpy(), FEATURES, strict=True)
+    )
+    found = scorer.scores(BATCH).numpy()
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
+    assert (found[:, 0] == -np.inf).all()
+
+
+def test_published_weights_make_the_same_scorer(scorer: RecommenderModel) -> None:
+    again = load_scorer(scorer.weights())
+    np.testing.assert_array_equal(again.scores(BATCH).numpy(), scorer.scores(BATCH).numpy())
+
+
+def test_the_best_rows_come_first_and_never_row_0(scorer: RecommenderModel) -> None:
+    rows, scores = scorer.top_k(BATCH, 5)
+    assert rows.shape == scores.shape == (4, 5)
+    assert (rows > 0).all()
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_growing_changes_no_score_of_the_rows_before(scorer: RecommenderModel) -> None:
+    before = scorer.scores(BATCH).numpy()
+    scorer.grow(3000)
+    after = scorer.scores(BATCH).numpy()
+    known = BATCH.select(np.array([0, 1]))
+    assert after.shape == (4, 3000)
+    np.testing.assert_allclose(after[: len(known), :ROWS], before[: len(known)], rtol=1e-5, atol=1e-5)
+
+
+def test_a_config_without_scoring_is_a_sequence_model_alone() -> None:
+    config = ModelConfig.preset("tiny")
+    assert isinstance(build(config.plain(), 8), SequenceModel)
+    weights = RecommenderModel(SequenceModel(config, 8), ScoringConfig()).weights()
+    with pytest.raises(WeightsError):
+        load_scorer(type(weights)(config.plain(), weights.tables, weights.dense))
