@@ -19,8 +19,11 @@ _COMPACTED: Final = {"cleanup.policy": "compact"}
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
 _LARGER: Final = str(64 * 1024 * 1024)
-_NOT_YET: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"})
-"""What Kafka answers for a moment after a topic was created."""
+_NOT_YET: Final = frozenset({
+    "UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION",
+    "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC",
+})  # fmt: skip
+"""What Kafka, or the client that has just heard of a topic, answers for a moment after it was created."""
 
 
 @dataclass(frozen=True)
