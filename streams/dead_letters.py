@@ -1,5 +1,6 @@
 """rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -20,8 +21,9 @@ class DeadLetters:
         self._instruments = instruments
 
     def send(self, record: Any, why: RejectedEventError, delivery: Delivery) -> None:  # noqa: ANN401 - aiokafka's record
-        """Send one record, its key and value unchanged; the headers say where it was and why it is here."""
-        self.send_bytes(record.key, record.value, why, (record.topic, record.partition, record.offset), delivery)
+        """Send one record, its key, value and headers unchanged; more headers say where it was and why it is here."""
+        source = (record.topic, record.partition, record.offset)
+        self.send_bytes(record.key, record.value, why, source, delivery, record.headers)
 
     def send_bytes(
         self,
@@ -30,12 +32,13 @@ class DeadLetters:
         why: RejectedEventError,
         source: tuple[str, int, int],
         delivery: Delivery,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Send bytes that came from (topic, partition, offset)."""
         topic, partition, offset = source
         self._instruments.dead_letters.labels(topic, why.reason).inc()
         _log.info("event_rejected", reason=why.reason, topic=topic, partition=partition, offset=offset)
-        headers = {
+        said = {
             "reason": why.reason,
             "detail": why.detail[:500],
             "field": why.field or "",
@@ -44,5 +47,9 @@ class DeadLetters:
             "offset": str(offset),
         }
         self._outputs.send(
-            self._topic, key, value, delivery, headers=[(name, text.encode()) for name, text in headers.items()]
+            self._topic,
+            key,
+            value,
+            delivery,
+            headers=[*headers, *((name, text.encode()) for name, text in said.items())],
         )
