@@ -66,7 +66,7 @@ class OnlineConfig:
     window: int = 10_000
     """Newest outcomes that quality is reported over."""
     gate: GateConfig = field(default_factory=GateConfig)
-    compared: int = 64
+    compared: int = 32
     """Outcomes of each batch, drawn at random, that the anchor is asked about too."""
     settled: int = 2000
     """Outcomes before the first anchor is taken."""
