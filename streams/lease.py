@@ -29,9 +29,9 @@ class Lease:
             LeaseLapsedError: the loop did not run in time.
         """
         while True:
-            self.check()
             self._renewed = time.monotonic()
             await asyncio.sleep(self.seconds / 8)
+            self.check()
 
     def check(self) -> None:
         """Make sure that the worker has been running.

@@ -70,6 +70,8 @@ class Worker:
 
     async def start(self) -> None:
         """Follow what the lists need, then open the API."""
+        # Not one of the app's tasks: they begin when it is in the group, which can take longer than the lease.
+        self.app.add_future(self.lease.keep())
         self.table.prepare()
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
@@ -143,7 +145,6 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
         scorer, server, instruments,
     )  # fmt: skip
-    app.task(lease.keep)
     app.task(keep_histories.watch)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)
     app.on_partitions_revoked.connect(worker.let_go)

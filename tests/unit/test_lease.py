@@ -25,3 +25,12 @@ async def test_a_frozen_loop_finds_its_lease_lapsed_and_cannot_renew_it() -> Non
         lease.check()
     with pytest.raises(LeaseLapsedError):
         await keeping
+
+
+async def test_a_lease_begins_when_it_is_kept() -> None:
+    lease = Lease(0.1)
+    await asyncio.sleep(0.15)
+    keeping = asyncio.create_task(lease.keep())
+    await asyncio.sleep(0)
+    lease.check()
+    keeping.cancel()
