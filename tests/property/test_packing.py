@@ -56,3 +56,19 @@ def test_splitting_makes_each_interaction_but_the_first_a_target_once(given_leng
     firsts = (np.cumsum(lengths_B) - lengths_B)[lengths_B > 0] + 1
     assert targets == sorted(set(rows_T.tolist()) - set(firsts.tolist()))
     assert pieces.lengths_B.max(initial=0) <= length
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.sampled_from(["ligr", "sasrec"]))
+def test_no_state_has_seen_what_comes_later(kept: int, block: Literal["ligr", "sasrec"]) -> None:
+    model = SequenceModel(ModelConfig(dim=8, blocks=2, block=block), 20, torch.Generator().manual_seed(0)).eval()
+    both = HistoryBatch.of([([1, 2, 3, 4, 5, 6], [1] * 6, range(6)), ([7, 8], [1] * 2, range(2))])
+    changed_T = both.rows_T.copy()
+    changed_T[kept:6] = 19
+    with torch.no_grad():
+        before, after = (
+            model.encode(model.item_table[torch.from_numpy(rows_T.astype(np.int64))], both)
+            for rows_T in (both.rows_T, changed_T)
+        )
+    torch.testing.assert_close(before[:kept], after[:kept])
+    torch.testing.assert_close(before[6:], after[6:])
