@@ -1,6 +1,7 @@
 """RecTools' eSASRec on the same sequences: runs in an environment of its own, prints one JSON line.
 
-Usage: rectools_side.py SEQUENCES.csv SECONDS SEED. The table has a line an interaction: user, item, place, held (0 train, 1 validation, 2 test).
+Usage: rectools_side.py SEQUENCES.csv SECONDS SEED.
+The table has a line an interaction: user, item, place, held (0 train, 1 validation, 2 test).
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Training speed and accuracy by CPU time on one core: Headrace beside RecTools' eSASRec, same sequences, same sizes.
+"""Training speed and accuracy by CPU time on one core: Headrace beside RecTools' eSASRec, same sequences and sizes.
 
-Dim 64, 1 block, 1 head, length 50, 256 negatives; the last item of each user is asked, full ranking, seen items filtered.
+Dim 64, 1 block, 1 head, length 50, 256 negatives; each user's last item is asked, full ranking, seen items filtered.
 """
 
 import argparse
@@ -59,8 +59,9 @@ def main() -> None:
         print("".join(f"  {seconds:7.1f} s  NDCG@10 {value:.4f}\n" for seconds, value in found["curve"]), end="")
     if wanted.report:
         names = ("sequences_per_cpu_second", "curve")
-        report = {name: {side: found[name] for side, found in sides.items()} for name in names}
-        wanted.report.write_text(json.dumps(report | {"settings": {k: str(v) for k, v in vars(wanted).items()}}, indent=1))
+        report: dict[str, Any] = {name: {side: found[name] for side, found in sides.items()} for name in names}
+        report["settings"] = {name: str(value) for name, value in vars(wanted).items()}
+        wanted.report.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def headrace(fold: Fold, seconds: float, seed: int) -> dict[str, Any]:
@@ -113,9 +114,8 @@ def rectools(data: Interactions, python: str, seconds: float, seed: int) -> dict
     with tempfile.NamedTemporaryFile("w", suffix=".csv", newline="") as table:
         lines = csv.writer(table)
         lines.writerow(["user", "item", "place", "held"])
-        lines.writerows(
-            zip(*(column.tolist() for column in (histories.users_T, histories.rows_T, histories.positions_T, held_T)), strict=True)
-        )
+        columns = (histories.users_T, histories.rows_T, histories.positions_T, held_T)
+        lines.writerows(zip(*(column.tolist() for column in columns), strict=True))
         table.flush()
         script = str(Path(__file__).with_name("rectools_side.py"))
         done = subprocess.run(  # noqa: S603  # our own script
