@@ -58,11 +58,11 @@ class OnlineConfig:
     steps: int = 1
     """Gradient steps a batch."""
     early: int = 30_000
-    """Outcomes up to which a batch gets one step more."""
+    """Outcomes up to which a batch gets one step more, when it is no longer than half of `positions`."""
     context_weight: float = 0.5
     """Weight of an earlier interaction of a history, already learned, against a new outcome."""
     positions: int = 4096
-    """New interactions in the steps of a batch at most: with more, each history is cut to its newest ones."""
+    """New interactions in a step at most: with more, each history is cut to its newest ones."""
     window: int = 10_000
     """Newest outcomes that quality is reported over."""
     gate: GateConfig = field(default_factory=GateConfig)
@@ -313,8 +313,9 @@ class OnlineLearner:
         self._adapt()
         weights_T = np.where(is_outcome_T, 1.0, self.config.context_weight).astype(np.float32)
         longest = self.config.model.length + 1
-        steps = self.config.steps + (self.outcomes < self.config.early)
-        fitting = min(longest, max(2, self.config.positions // steps // max(len(batch), 1)))
+        early = self.outcomes < self.config.early and 2 * len(batch.rows_T) <= self.config.positions
+        steps = self.config.steps + early
+        fitting = min(longest, max(2, self.config.positions // max(len(batch), 1)))
         kept_T = batch.positions_T >= np.repeat(batch.lengths_B - fitting, batch.lengths_B)
         fresh, fresh_weights_T = batch.take(kept_T), weights_T[kept_T]
         replayed = self.config.replayed * (self.drift.config.replayed if self.drift.drifting else 1)
