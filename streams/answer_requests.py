@@ -69,5 +69,5 @@ class AnswerRequests:
             yield None
 
     def _query(self, partition: int, request: Request) -> Query:
-        state = self._states.get(partition, request.user_id)
+        state = self._states.readable(partition, request.user_id)
         return Query(state.history() if state else [], request.k, frozenset(request.exclude))

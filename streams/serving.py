@@ -10,7 +10,7 @@ from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from streams.catalogue import Catalogue
-from streams.errors import BrokenStateError, NotReadyError, PositionError
+from streams.errors import NotReadyError, PositionError
 from streams.ladder import Ladder, Query
 from streams.outputs import Outputs
 from streams.progress import Progress
@@ -144,7 +144,8 @@ class WorkerServing:
 
     def ready(self) -> str | None:
         """Return None when the worker can answer, else why not."""
-        if self._app.rebalancing or self._app.in_recovery:
+        known = self._app.assignor._tps_url  # noqa: SLF001 - empty until the group's leader has spoken
+        if not known or self._app.rebalancing or self._app.in_recovery:
             return "The worker is being given its partitions or recovers their state."
         return None
 
@@ -159,7 +160,7 @@ class WorkerServing:
     async def _state(self, user_id: str, after: str | None) -> tuple[int, UserState | None]:
         """Return the user's partition and state, once it reflects `after`."""
         partition, stored_id = self._partition(user_id), self._pseudonym(user_id)
-        state = self._read(partition, stored_id)
+        state = self._states.readable(partition, stored_id)
         if after is None:
             return partition, state
         _, named, offset = after.rsplit("/", 2)
@@ -167,10 +168,4 @@ class WorkerServing:
             raise PositionError(f"{after} is not of this user's partition, {partition}.")
         if state is None or state.offset < int(offset):
             await self._progress.reached(partition, int(offset), _AFTER_SECONDS)
-        return partition, self._read(partition, stored_id)
-
-    def _read(self, partition: int, stored_id: str) -> UserState | None:
-        try:
-            return self._states.get(partition, stored_id)
-        except BrokenStateError:  # set aside when the user's next event is folded
-            return None
+        return partition, self._states.readable(partition, stored_id)

@@ -52,6 +52,10 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
         self._forget([partition])
         await super().seek(partition, offset)
 
+    async def on_task_error(self, exc: BaseException) -> None:
+        """Stop the worker when an agent raises: Faust would pass over the batch, which must be read again."""
+        await self.app.crash(exc)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let go of partitions, after Faust has committed what it can."""
         await super().on_partitions_revoked(revoked)

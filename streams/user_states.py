@@ -3,6 +3,7 @@
 from collections import defaultdict
 from itertools import islice
 
+from streams.errors import BrokenStateError
 from streams.table import UserTable
 from streams.user_state import UserState, decode_state
 
@@ -25,6 +26,13 @@ class UserStates:
         if state is None and (value := self._table.read(partition, user_id.encode())) is not None:
             state = decode_state(value)
         return state
+
+    def readable(self, partition: int, user_id: str) -> UserState | None:
+        """Return a user's state, None also when it cannot be read: the user's next event sets it aside."""
+        try:
+            return self.get(partition, user_id)
+        except BrokenStateError:
+            return None
 
     def stored(self, partition: int, user_id: str) -> bytes | None:
         """Return the bytes in the store, readable or not."""
