@@ -1,7 +1,7 @@
 """outcomes -> each learned once: which offsets of a source partition have been learned. Knows nothing of Kafka.
 
-A high-water mark would not do: the examples of a batch come user by user, so offset 6 of one user may follow offset 9 of
-another, and after a crash a batch comes again cut elsewhere.
+A high-water mark would not do: the examples of a batch come user by user, so offset 6 of one user may follow offset 9
+of another, and after a crash a batch comes again cut elsewhere.
 """
 
 from typing import Any, Final

@@ -1,6 +1,8 @@
 """A ledger takes each offset once, in whatever order and however often it comes, and forgets only what is long past."""
 
-from engine.checkpoint import read_checkpoint, write_checkpoint
+from engine.checkpoint from pathlib import Path
+
+import read_checkpoint, write_checkpoint
 from streams.ledger import WINDOW, Ledger
 
 
@@ -32,7 +34,7 @@ def test_a_place_in_the_window_is_free_again_after_a_round() -> None:
     assert ledger.take(4 + 5 * WINDOW)
 
 
-def test_a_restored_ledger_goes_on(tmp_path) -> None:  # type: ignore[no-untyped-def] # pytest's own
+def test_a_restored_ledger_goes_on(tmp_path: Path) -> None:
     ledger = Ledger()
     for offset in (5, 9, 6):
         ledger.take(offset)
