@@ -46,10 +46,10 @@ def show_history(settings: Settings, user_id: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
         return
-    table = Table("when", "did", "item", "name", box=None, header_style="bold")
+    table = Table("when", "did", "item", box=None, header_style="bold")
     for entry in answer["interactions"]:
         when = datetime.fromtimestamp(entry["timestamp"] / 1000, UTC)
-        table.add_row(f"{when:%Y-%m-%d %H:%M}", entry["type"], entry["item_id"], entry.get("title") or "")
+        table.add_row(f"{when:%Y-%m-%d %H:%M}", entry["type"], entry["item_id"])
     Console().print(table, f"user {user_id}: {len(answer['interactions'])} interactions", sep="\n", highlight=False)
 
 

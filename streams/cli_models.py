@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from streams import models_admin
@@ -31,7 +32,7 @@ def versions(context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     settings = _settings()
-    table = _table("version", "generation", "NDCG@10 when written", "")
+    table = Table("version", "generation", "NDCG@10 when written", "", box=None, header_style="bold")
     try:
         current, note = models_admin.current(settings), ""
     except StartError as exc:
@@ -46,17 +47,19 @@ def versions(context: typer.Context) -> None:
 @app.command()
 def log() -> None:
     """Print every decision with its figures, oldest first."""
-    table = _table(
-        "when", "decision", "by", "version", "generation", "share", "against", "NDCG@10 difference", "outcomes"
-    )
+    console = Console(highlight=False, soft_wrap=True)
     for record in models_admin.log(_settings()):
         when = datetime.fromtimestamp(record.at / 1000, UTC)
-        difference = f"{record.mean:+.4f} [{record.low:+.4f}, {record.high:+.4f}]" if record.outcomes else ""
-        table.add_row(
-            f"{when:%Y-%m-%d %H:%M:%S}", f"{record.action} {record.stage}".strip(), record.by, str(record.version),
-            str(record.generation), f"{record.share:g}", record.against, difference, f"{record.outcomes:,}",
-        )  # fmt: skip
-    Console().print(table)
+        console.print(
+            f"{when:%Y-%m-%d %H:%M:%S}  [bold]{record.action} {record.stage}[/bold] by {escape(record.by)}: "
+            f"version {record.version}, generation {record.generation}, share {record.share:g}"
+        )
+        if record.outcomes:
+            console.print(
+                f"{'':21}NDCG@10 against {record.against} {record.mean:+.4f}, between {record.low:+.4f} and "
+                f"{record.high:+.4f}, over {record.outcomes:,} outcomes",
+                style="dim",
+            )
 
 
 @app.command()
@@ -101,7 +104,3 @@ def _settings() -> Settings:
     settings = load_settings()
     configure_logs(settings.log)
     return settings
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, header_style="bold")

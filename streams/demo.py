@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from string import capwords
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -287,11 +288,12 @@ class _Demo:
         recent = list(seen.recent)
         view.latency_ms = percentiles([answer.written_ms - event.written_ms for event, answer in recent], (50, 95, 99))
         view.rungs = dict(seen.rungs)
-        if seen.answers:
-            newest = seen.answers[-1]
-            view.generation, view.version = newest.generation, newest.version
+        if recent:
             view.generations = len({answer.generation for answer in seen.answers})
-            view.shown = [self._shown(event, answer) for event, answer in recent[-SHOWN_LISTS:]]
+            view.generation = max(answer.generation for _, answer in recent)  # a lower rung may have none
+            view.version = max(answer.version for _, answer in recent)
+            newest = {event.user_id: (event, answer) for event, answer in reversed(recent)}
+            view.shown = [self._shown(event, answer) for event, answer in islice(newest.values(), SHOWN_LISTS)][::-1]
         if view.seconds - self._scraped > _SCRAPE_SECONDS:
             self._scraped = view.seconds
             with suppress(httpx.HTTPError):
@@ -299,7 +301,7 @@ class _Demo:
 
     def _shown(self, event: Event, answer: Answer) -> Shown:
         def name(item_id: str) -> str:
-            return self._titles.get(item_id, item_id).title()
+            return capwords(self._titles.get(item_id, item_id))
 
         names = [name(item_id) for item_id in answer.items[:_SHOWN_NAMES]]
         return Shown(event.user_id, f"{event.type} {name(event.item_id)}", names)

@@ -123,7 +123,7 @@ class PlainScreen:
             )
             line += (
                 f"; {view.events:,} events ({view.events_per_second:.0f}/s), {view.lists:,} lists "
-                f"({view.lists_per_second:.0f}/s), {_latency(view)}, generation {view.generation}"
+                f"({view.lists_per_second:.0f}/s), {_latency(view) or 'latency …'}, generation {view.generation}"
                 + (f", NDCG@10: {ndcg}" if ndcg else "")
             )
         self.say(line)
@@ -167,14 +167,13 @@ def drawing(view: View) -> Group:
 
 def _numbers(view: View) -> Table:
     table = _grid()
-    table.add_row("events", f"{view.events:,}", f"{view.events_per_second:,.0f}/s")
-    table.add_row("lists", f"{view.lists:,}", f"{view.lists_per_second:,.0f}/s")
-    table.add_row("rejected", f"{view.rejected:,}", "to dead-letters" if view.rejected else "")
-    table.add_row("latency", _latency(view), "of the last 1,000")
-    table.add_row("answered by", ", ".join(f"{rung} {count:,}" for rung, count in view.rungs.items()), "")
-    table.add_row("generation", str(view.generation), f"{view.generations} served, version {view.version}")
+    table.add_row("events", f"{view.events:,} · {view.events_per_second:,.0f}/s · {view.rejected:,} rejected")
+    table.add_row("lists", f"{view.lists:,} · {view.lists_per_second:,.0f}/s")
+    table.add_row("latency", _latency(view) or "…")
+    table.add_row("rungs", " · ".join(f"{rung} {count:,}" for rung, count in view.rungs.items()) or "…")
+    table.add_row("model", f"generation {view.generation} · {view.generations} served · version {view.version}")
     if view.restarts:
-        table.add_row("restarts", str(view.restarts), "see the logs")
+        table.add_row("restarts", f"{view.restarts}, see the logs")
     return table
 
 
@@ -214,17 +213,14 @@ def _addresses(view: View) -> Text:
 
 
 def _latency(view: View) -> str:
-    values = view.latency_ms
-    if not values or values.get("p50") is None:
-        return "latency …"
-    return "  ".join(f"{name} {value:.0f} ms" for name, value in values.items() if value is not None)
+    known = {name: value for name, value in view.latency_ms.items() if value is not None}
+    return " · ".join(f"{name} {value:.0f} ms" for name, value in known.items())
 
 
 def _grid() -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(no_wrap=True)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, min_width=8)
+    table.add_column(no_wrap=True, overflow="ellipsis")
     return table
 
 
