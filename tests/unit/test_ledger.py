@@ -1,8 +1,8 @@
 """A ledger takes each offset once, in whatever order and however often it comes, and forgets only what is long past."""
 
-from engine.checkpoint from pathlib import Path
+from pathlib import Path
 
-import read_checkpoint, write_checkpoint
+from engine.checkpoint import read_checkpoint, write_checkpoint
 from streams.ledger import WINDOW, Ledger
 
 
