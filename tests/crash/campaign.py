@@ -73,10 +73,10 @@ class Campaign:
             self._settle(injected)
             feed.stop()
             self.say(f"fed {feed.sent} events; waiting until all is answered and learned")
-            drained = self._drain(settings)
+            left = self._drain(settings)
             self._count(report, settings, feed, injected)
-            if not drained:
-                report.problems.append(f"not everything was committed and learned after {_DRAIN_SECONDS:.0f} s")
+            if left:
+                report.problems.append(f"after {_DRAIN_SECONDS:.0f} s: {left}")
             report.figures["longest_clean_stop_seconds"] = self._longest_stop()
         finally:
             self.deployment.stop()
@@ -131,24 +131,27 @@ class Campaign:
             if not injected.pending and all(role.pid for role in self.deployment.roles if role.wanted):
                 return
 
-    def _drain(self, settings: Settings) -> bool:
+    def _drain(self, settings: Settings) -> str:
+        """Wait until everything is committed and learned; return what is not."""
         deadline = time.monotonic() + _DRAIN_SECONDS
+        left = ""
+        events = None
         while time.monotonic() < deadline:
             for _ in range(10):
                 self._tick(None)
             try:
-                if count.committed_to_the_end(settings) and self._learned(settings):
-                    return True
+                events = events or sum(1 for _ in count.records(settings, "interactions"))
+                uncommitted = count.uncommitted(settings)
+                unlearned = events - count.learned_count(settings.data_dir) if self.deployment.learner else 0
+                if not uncommitted and unlearned <= 0:
+                    return ""
+                left = f"uncommitted by partition {uncommitted}, not learned {unlearned}"
             except Exception as exc:  # noqa: BLE001 - Kafka may still be starting
-                self.say(f"not yet: {exc}")
-        return False
-
-    def _learned(self, settings: Settings) -> bool:
-        if not self.deployment.learner:
-            return True
-        if not hasattr(self, "_events"):
-            self._events = sum(1 for _ in count.records(settings, "interactions"))
-        return count.learned_count(settings.data_dir) >= self._events
+                left = str(exc)
+            if left != getattr(self, "_left", ""):
+                self._left = left
+                self.say(left)
+        return left
 
     def _count(self, report: Report, settings: Settings, feed: Feed, injected: Faults) -> None:
         events = count.accepted(settings, feed.start_ms)

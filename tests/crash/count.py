@@ -1,5 +1,6 @@
 """topics, states -> what was lost, doubled, left unanswered: every event is looked for in every place it must be in."""
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,16 +200,16 @@ def failovers(
     return seconds, left_out
 
 
-def committed_to_the_end(settings: Settings) -> bool:
-    """Whether the workers have committed every interaction."""
+def uncommitted(settings: Settings) -> dict[int, int]:
+    """Return how many interactions of each partition the workers have not committed, where there are any."""
     consumer = _consumer(settings, f"{settings.prefix}workers")
     try:
         parts = _partitions(consumer, settings.prefix + "interactions")
-        committed = {p.partition: p.offset for p in consumer.committed(parts, 5.0)}
+        committed = {p.partition: max(p.offset, 0) for p in consumer.committed(parts, 5.0)}
         ends = {p.partition: consumer.get_watermark_offsets(p, 5.0)[1] for p in parts}
     finally:
         consumer.close()
-    return all(max(committed[partition], 0) >= end for partition, end in ends.items())
+    return {partition: end - committed[partition] for partition, end in ends.items() if end > committed[partition]}
 
 
 def records(settings: Settings, topic: str) -> Iterator[Message]:
@@ -217,11 +218,11 @@ def records(settings: Settings, topic: str) -> Iterator[Message]:
         parts = _partitions(consumer, settings.prefix + topic)
         left = {p.partition for p in parts if consumer.get_watermark_offsets(p, 10.0)[1] > 0}
         consumer.assign([TopicPartition(p.topic, p.partition, 0) for p in parts])
+        deadline = time.monotonic() + _READ_SECONDS
         while left:
-            messages = consumer.consume(2000, _READ_SECONDS)
-            if not messages:
+            if time.monotonic() > deadline:
                 raise RuntimeError(f"{topic} was not read to its end in {_READ_SECONDS:.0f} s")
-            for message in messages:
+            for message in consumer.consume(1000, 0.2):
                 if message.error() is None:
                     yield message
                 else:  # the end of a partition

@@ -85,8 +85,10 @@ class Role:
 
     def descendant(self, name: str) -> psutil.Process | None:
         """Return the process of that name which the role has started."""
+        if self.pid is None:
+            return None
         with suppress(psutil.Error):
-            for process in psutil.Process(self.pid or -1).children(recursive=True):
+            for process in psutil.Process(self.pid).children(recursive=True):
                 if process.name().startswith(name):
                     return process
         return None
