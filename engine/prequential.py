@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.batch import HistoryBatch
 from engine.blend import BlendLearner
 from engine.drift import DriftConfig, DriftDetector
-from engine.gate import Decision, Gate, GateConfig
+from engine.gate import Decision, Gate, GateConfig, Policy
 from engine.guards import GuardConfig, LossGuard, OutcomeGuard
 from engine.interactions import Interactions
 from engine.item_knn import ItemKnn, PairConfig, neighbour_scores
@@ -105,9 +105,9 @@ class Scored:
     """CPU time by stage."""
 
 
-def online_config(preset: str) -> OnlineConfig:
-    """The learner's config with a preset of the model: `tiny`, `small` or `base`."""
-    return OnlineConfig(model=ModelConfig.preset(preset))
+def online_config(preset: str, policy: Policy = "fresh") -> OnlineConfig:
+    """The learner's config with a preset of the model (`tiny`, `small`, `base`) and a policy of the gate."""
+    return OnlineConfig(model=ModelConfig.preset(preset), gate=GateConfig(policy=policy))
 
 
 class Quality:

@@ -51,7 +51,7 @@ class LearnerRole:
     def __init__(self, settings: Settings, instruments: LearnerInstruments) -> None:
         self._settings = settings
         self._instruments = instruments
-        self._learner = OnlineLearner(online_config(settings.learner.preset))
+        self._learner = OnlineLearner(online_config(settings.learner.preset, settings.learner.policy))
         self._rows = RowLog(settings)
         self._releases = Releases(settings, self._learner, instruments)
         self._consumer: KafkaConsumer | None = None
