@@ -29,9 +29,13 @@ def recommendation(
 def example(touched: Touched, partition: int, now_ms: int) -> Example:
     """Return the history before the batch's interactions, and these as outcomes.
 
-    Interactions that are read again were folded before: they are taken out of the history that holds them.
+    Interactions that are read again were folded before: they are taken out of the history that holds them. Without any,
+    the example is of impressions that came after what was taken of them: the history is the one before the first.
     """
     history = before(UserState(entries=touched.entries_before), [event for event, _ in touched.replayed])
+    if not touched.added and not touched.replayed:
+        shown_at = min(exposure.timestamp for exposure in touched.exposures)
+        history = [entry for entry in history if entry.timestamp < shown_at]
     outcomes = [
         Outcome(event.item_id, TYPE_CODES[event.type], event.timestamp, offset)  # type: ignore[arg-type]
         for event, offset in (*touched.replayed, *touched.added)
@@ -39,4 +43,4 @@ def example(touched: Touched, partition: int, now_ms: int) -> Example:
     lists = ExampleHistory(
         [entry.item_id for entry in history], [entry.type for entry in history], [entry.timestamp for entry in history]
     )
-    return Example(touched.user_id, partition, lists, outcomes, now_ms)
+    return Example(touched.user_id, partition, lists, outcomes, now_ms, touched.exposures)

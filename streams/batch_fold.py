@@ -7,10 +7,11 @@ from typing import Any
 
 from streams.errors import BrokenStateError, RejectedEventError
 from streams.fold import Fold, Folded
+from streams.impressions import Impressions
 from streams.pseudonyms import pseudonyms
-from streams.records import HISTORY_HEADER, Interaction, decode_interaction
+from streams.records import HISTORY_HEADER, Exposure, Interaction, decode_interaction
 from streams.settings import Settings
-from streams.user_state import UserState
+from streams.user_state import DAY_MS, UserState
 from streams.user_states import UserStates
 
 Positioned = tuple[Interaction, int]
@@ -25,6 +26,7 @@ class Touched:
         "cause",
         "changed",
         "entries_before",
+        "exposures",
         "key",
         "replayed",
         "state",
@@ -39,6 +41,8 @@ class Touched:
         self.state = state
         self.entries_before = state.entries
         self.changed = False
+        self.exposures: list[Exposure] = []
+        """Impressions joined in this batch."""
         self.added: list[Positioned] = []
         """Folded in this batch and to be answered."""
         self.replayed: list[Positioned] = []
@@ -47,14 +51,16 @@ class Touched:
         """Offset of the last interaction that the list answers; -1 when there is none."""
         self.written_at = 0
         """The broker's timestamp of the cause, epoch milliseconds."""
-        self.value = b""
-        """The state after the batch."""
+        self.value: bytes | None = b""
+        """The state after the batch; None forgets the user."""
 
 
 @dataclass(slots=True)
 class FoldedBatch:
     """What a batch did."""
 
+    reached: int = -1
+    """Offset of the last interaction read; -1 when the batch was of something else."""
     touched: dict[str, Touched] = field(default_factory=dict)
     rejected: list[tuple[Any, RejectedEventError]] = field(default_factory=list)
     broken: list[tuple[str, bytes | None, RejectedEventError]] = field(default_factory=list)
@@ -64,6 +70,8 @@ class FoldedBatch:
     """Interactions folded, by type."""
     replayed: int = 0
     duplicates: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
+    """Impressions, by what became of them."""
 
 
 class BatchFold:
@@ -71,6 +79,7 @@ class BatchFold:
 
     def __init__(self, settings: Settings, states: UserStates, known_items: dict[str, int]) -> None:
         self._fold = Fold(settings.state)
+        self._impressions = Impressions(settings.impressions)
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._states = states
         self._known_items = known_items
@@ -78,14 +87,14 @@ class BatchFold:
 
     def fold(self, partition: int, records: Sequence[Any], now_ms: int) -> FoldedBatch:
         """Fold each record, in order; now_ms bounds the clock skew of producers."""
-        batch = FoldedBatch()
+        batch = FoldedBatch(reached=records[-1].offset if records else -1)
         touched_users, known_items, types = batch.touched, self._known_items, batch.types
         add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
         for record in records:
             try:
                 interaction = decode_interaction(record.value, now_ms, max_future_ms)
                 user_id = pseudonym(interaction.user_id)
-                touched = touched_users.get(user_id) or self._touch(partition, user_id, batch)
+                touched = touched_users.get(user_id) or touch(self._states, partition, user_id, batch)
                 folded = add(touched.state, interaction, record.offset)
             except RejectedEventError as why:
                 batch.rejected.append((record, why))
@@ -107,24 +116,32 @@ class BatchFold:
                     touched.entries_before = touched.state.entries
                 continue
             followed.append((interaction, record.offset))
+            if touched.state.sections:
+                touched.exposures += self._impressions.take(touched.state, interaction, record.offset, batch.fates)
             touched.cause = record.offset
             touched.written_at = record.timestamp
-        for touched in touched_users.values():
-            if touched.changed:
-                self._fold.trim(touched.state)
-                touched.value = touched.state.encode()
+        self._close(batch, now_ms // DAY_MS)
         return batch
 
-    def _touch(self, partition: int, user_id: str, batch: FoldedBatch) -> Touched:
-        try:
-            state = self._states.get(partition, user_id) or UserState()
-        except BrokenStateError as exc:
-            why = RejectedEventError("broken_state", f"{exc}; the user starts afresh")
-            batch.broken.append((user_id, self._states.stored(partition, user_id), why))
-            state = UserState()
-        self._states.keep(partition, user_id, state)
-        touched = batch.touched[user_id] = Touched(user_id, state)
-        return touched
+    def _close(self, batch: FoldedBatch, day: int) -> None:
+        for touched in batch.touched.values():
+            if touched.changed:
+                self._fold.trim(touched.state)
+                touched.state.day = day
+                touched.value = touched.state.encode()
+
+
+def touch(states: UserStates, partition: int, user_id: str, batch: FoldedBatch) -> Touched:
+    """Return a user who is new in the batch, with the state as it is; one that cannot be read is set aside."""
+    try:
+        state = states.get(partition, user_id) or UserState()
+    except BrokenStateError as exc:
+        why = RejectedEventError("broken_state", f"{exc}; the user starts afresh")
+        batch.broken.append((user_id, states.stored(partition, user_id), why))
+        state = UserState()
+    states.keep(partition, user_id, state)
+    touched = batch.touched[user_id] = Touched(user_id, state)
+    return touched
 
 
 def _is_history(headers: Sequence[tuple[str, bytes]]) -> bool:

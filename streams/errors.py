@@ -3,6 +3,7 @@
 HeadraceError
 ├── RejectedEventError       dead-letter it: the event is broken, the next one may be fine
 ├── BrokenStateError         set it aside: the user starts afresh
+├── NewerStateError          stop: a newer worker wrote the state, an older one must not touch it
 ├── ScorerUnavailableError   fall back: this list comes from a lower rung
 ├── NotReadyError            try again: partitions are moving
 ├── PositionError            correct the request: the position is not of that user's partition
@@ -33,6 +34,10 @@ class RejectedEventError(HeadraceError):
 
 class BrokenStateError(HeadraceError):
     """A state's bytes cannot be read."""
+
+
+class NewerStateError(HeadraceError):
+    """A state is of a version that this worker does not know."""
 
 
 class ScorerUnavailableError(HeadraceError):

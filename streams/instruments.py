@@ -85,6 +85,12 @@ class WorkerInstruments:
         )
         self.cached_users = Gauge("headrace_cached_users", "Users whose state is in memory.", registry=registry)
         self.expired_users = Counter("headrace_expired_users", "Idle users forgotten.", registry=registry)
+        self.impressions = Counter(
+            "headrace_impressions",
+            "Impressions by what became of them: shown, then joined, expired or evicted; or duplicate.",
+            ["fate"],
+            registry=registry,
+        )
         self.recovered = Counter("headrace_recovered_records", "Changelog records applied.", registry=registry)
         self.http_seconds = Histogram(
             "headrace_http_request_seconds",

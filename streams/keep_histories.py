@@ -18,6 +18,7 @@ from streams.answers import example, recommendation
 from streams.batch_fold import BatchFold, FoldedBatch, Touched
 from streams.catalogue import Catalogue
 from streams.dead_letters import DeadLetters
+from streams.impressions import waiting
 from streams.instruments import WorkerInstruments
 from streams.ladder import Ladder, Query, RankedList
 from streams.lease import Lease
@@ -35,6 +36,10 @@ _MANY_STATES: Final = 500
 """Written in a thread of their own, while the next batch is folded; fewer are sooner written than handed over."""
 
 
+Folding = Callable[[int, Sequence[Any], int], FoldedBatch]
+"""Folds the records of a partition; the last argument is the time, epoch milliseconds."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """A batch under way."""
@@ -42,13 +47,14 @@ class _Batch:
     event: Any
     partition: int
     generation: int
-    last_offset: int
     began: float
     folded: FoldedBatch
     changed: list[Touched]
     answers: list[Touched]
     queries: list[Query]
     """Of the answers: the histories as they are now, before the next batch changes them."""
+    exposed: list[Touched]
+    """Users with an example but no answer: their impressions came after what was taken of them."""
     changelog: Delivery
     others: Delivery
     """Rows and dead letters."""
@@ -95,6 +101,11 @@ class KeepHistories:
         self._failed = asyncio.Event()
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
+        """Fold batch after batch of interactions."""
+        async for _ in self.run(stream, self._fold.fold):
+            yield None
+
+    async def run(self, stream: Any, fold: Folding) -> AsyncIterator[None]:  # noqa: ANN401
         """Fold batch after batch; what follows the fold goes on beside the next one."""
         async for event in stream.noack().events():
             partition = event.message.partition
@@ -103,7 +114,7 @@ class KeepHistories:
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
-                batch = self._begin(event)
+                batch = self._begin(event, fold)
             except Exception as exc:  # faust would skip the batch and commit past it
                 self._fail(exc)
                 raise
@@ -132,28 +143,65 @@ class KeepHistories:
             self._progress.forget(partition)
             self._tail.pop(partition, None)
 
-    def _begin(self, event: Any) -> _Batch:  # noqa: ANN401
+    async def forget(self, partition: int, user_ids: Sequence[str], before_day: int) -> int:
+        """Tombstone those users in whose state nothing was folded since a day; return how many.
+
+        It takes its turn among the partition's batches. A user who comes back in the same moment is kept: the changelog
+        gets the tombstone before the new state, and so does the local store.
+        """
+        generation = self._generation()
+        await self._slots[partition].acquire()
+        if generation != self._generation():
+            self._slots[partition].release()
+            return 0
+        self._lease.check()
+        folded, changelog = FoldedBatch(), self._outputs.delivery()
+        for user_id in user_ids:
+            state = self._states.readable(partition, user_id)
+            if state is None or state.in_flight or state.day >= before_day:
+                continue
+            touched = folded.touched[user_id] = Touched(user_id, state)
+            touched.value = None
+            folded.fates["expired"] += waiting(state)
+            self._states.drop(partition, user_id)
+        changed = list(folded.touched.values())
+        self._send_states(changed, partition, changelog)
+        self._count(folded, 0)
+        batch = _Batch(
+            None, partition, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
+            self._outputs.delivery().seal(0), 0.0,
+        )  # fmt: skip
+        previous, self._tail[partition] = self._tail.get(partition), batch
+        await self._finish(batch, previous, None)
+        return len(changed)
+
+    def _begin(self, event: Any, fold: Folding) -> _Batch:  # noqa: ANN401
         """Fold a batch and send what makes it durable."""
         began = time.monotonic()
         message = event.message
         self._lease.check()
-        folded = self._fold.fold(message.partition, message.value, int(time.time() * 1000))
+        folded = fold(message.partition, message.value, int(time.time() * 1000))
         changed = [touched for touched in folded.touched.values() if touched.changed]
         answers = [t for t in folded.touched.values() if t.cause >= 0] if self._serving.recommend else []
         queries = [Query(touched.state.history(), self._serving.k) for touched in answers]
+        late = [t for t in folded.touched.values() if t.cause < 0 and t.exposures]
+        exposed = late if self._serving.emit_examples else []
         changelog = self._outputs.delivery()
-        for touched in changed:
-            touched.state.in_flight += 1
-            self._outputs.send(
-                self._table.changelog_topic_name, touched.key, touched.value, changelog, partition=message.partition
-            )
+        self._send_states(changed, message.partition, changelog)
         others = self._send_others(folded, message.partition)
         self._count(folded, len(message.value))
         message.value = event.value = None  # 16,000 records, which would otherwise live until the batch is acknowledged
         return _Batch(
-            event, message.partition, message.generation_id, message.offset, began, folded, changed, answers, queries,
+            event, message.partition, message.generation_id, began, folded, changed, answers, queries, exposed,
             changelog.seal(len(changed)), others, time.monotonic() - began,
         )  # fmt: skip
+
+    def _send_states(self, changed: Sequence[Touched], partition: int, changelog: Delivery) -> None:
+        for touched in changed:
+            touched.state.in_flight += 1
+            self._outputs.send(
+                self._table.changelog_topic_name, touched.key, touched.value, changelog, partition=partition
+            )
 
     def _send_others(self, folded: FoldedBatch, partition: int) -> Delivery:
         delivery = self._outputs.delivery()
@@ -167,7 +215,10 @@ class KeepHistories:
         return delivery.seal(len(folded.new_items) + len(folded.rejected) + len(folded.broken))
 
     def _count(self, folded: FoldedBatch, events: int) -> None:
-        self._instruments.batch_events.observe(events)
+        if events:
+            self._instruments.batch_events.observe(events)
+        for fate, count in folded.fates.items():
+            self._instruments.impressions.labels(fate).inc(count)
         for name, count in folded.types.items():
             self._instruments.interactions.labels(name).inc(count)
         self._instruments.replayed.inc(folded.replayed)
@@ -182,9 +233,10 @@ class KeepHistories:
                 return  # the partition may be another's; the batch stays unfinished and will be read again
             ranked, score_seconds = await scoring
             await self._answer(batch, ranked, score_seconds)
-            await stream.ack(batch.event)
+            if batch.event is not None:
+                await stream.ack(batch.event)
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing after this batch may be committed
-            _log.error("batch_failed", partition=batch.partition, offset=batch.last_offset, reason=str(exc))
+            _log.error("batch_failed", partition=batch.partition, offset=batch.folded.reached, reason=str(exc))
             self._fail(exc)
         finally:
             scoring.cancel()
@@ -207,7 +259,7 @@ class KeepHistories:
                 await asyncio.to_thread(self._table.write, batch.partition, states, changelog_offset)
             elif states:
                 self._table.write(batch.partition, states, changelog_offset)
-            self._progress.advance(batch.partition, batch.last_offset)
+            self._progress.advance(batch.partition, batch.folded.reached)
         batch.stored.set()
         for touched in batch.changed:
             touched.state.in_flight -= 1
@@ -221,7 +273,7 @@ class KeepHistories:
         return ranked, time.monotonic() - began
 
     async def _answer(self, batch: _Batch, ranked: Sequence[RankedList], score_seconds: float) -> None:
-        if not batch.answers:
+        if not batch.answers and not batch.exposed:
             return
         self._lease.check()
         now_ms = int(time.time() * 1000)
@@ -239,7 +291,11 @@ class KeepHistories:
             if self._serving.emit_examples:
                 learnable = encode(example(touched, batch.partition, now_ms))
                 self._outputs.send(self._examples_topic, touched.key, learnable, delivery, partition=batch.partition)
-        await delivery.seal(len(batch.answers) * (1 + self._serving.emit_examples)).acknowledged()
+        for touched in batch.exposed:
+            learnable = encode(example(touched, batch.partition, now_ms))
+            self._outputs.send(self._examples_topic, touched.key, learnable, delivery, partition=batch.partition)
+        sent = len(batch.answers) * (1 + self._serving.emit_examples) + len(batch.exposed)
+        await delivery.seal(sent).acknowledged()
         self._observe(batch, ranked, stages)
 
     def _observe(self, batch: _Batch, ranked: Sequence[RankedList], stages: dict[str, float]) -> None:

@@ -65,7 +65,7 @@ class Impression(msgspec.Struct, frozen=True, omit_defaults=True):
 
     event_id: Id
     user_id: Id
-    items: list[Shown]
+    items: Annotated[list[Shown], msgspec.Meta(min_length=1, max_length=200)]
     timestamp: Timestamp
     recommendation_id: str | None = None
     version: int | None = None
@@ -193,7 +193,20 @@ class Outcome(msgspec.Struct, frozen=True):
     """In the source partition of the example: rising, which is how the learner takes each outcome once."""
 
 
-class Example(msgspec.Struct, frozen=True):
+class Exposure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An impression that an interaction followed: what was taken, and what was shown beside it and passed over."""
+
+    impression_id: str
+    """The impression's event_id; with `taken` it tells an exposure that comes a second time after a crash."""
+    timestamp: int
+    """Event time of the impression."""
+    taken: Shown
+    passed: list[Shown]
+    offset: int = -1
+    """Of the outcome that it explains; none when the impression arrived after the interaction."""
+
+
+class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """A history as it was when it was served, and its outcomes: what the learner learns from."""
 
     user_id: str
@@ -203,6 +216,8 @@ class Example(msgspec.Struct, frozen=True):
     outcomes: list[Outcome]
     answered: int
     """Processing time, epoch milliseconds."""
+    shown: list[Exposure] = []
+    """Negatives; a learner that does not know them leaves them out."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -256,6 +271,7 @@ def decoder(record: type[Record]) -> msgspec.json.Decoder[Record]:
 
 
 _INTERACTION: Final = decoder(Interaction)
+_IMPRESSION: Final = decoder(Impression)
 _EXAMPLE: Final = decoder(Example)
 decode_example = _EXAMPLE.decode
 
@@ -290,15 +306,27 @@ def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int) -> 
         timestamp = epoch_ms(timestamp)
         interaction = msgspec.structs.replace(interaction, timestamp=timestamp)
     if not 0 < timestamp <= now_ms + max_future_ms:
-        raise RejectedEventError(
-            "timestamp_out_of_range",
-            f"timestamp {timestamp} is not an event time in epoch milliseconds up to now; check the producer's clock",
-            "timestamp",
-        )
+        raise _out_of_range(timestamp)
     for name, identifier in (("user_id", interaction.user_id), ("item_id", interaction.item_id)):
         if not identifier.isascii():
             _check_length(name, identifier)
     return interaction
+
+
+def decode_impression(value: bytes | None, now_ms: int, max_future_ms: int) -> Impression:
+    """Return the impression that value holds, its timestamp in epoch milliseconds.
+
+    Raises:
+        RejectedEventError: as decode_interaction.
+    """
+    impression = decode(_IMPRESSION, value)
+    timestamp = epoch_ms(impression.timestamp)
+    if not 0 < timestamp <= now_ms + max_future_ms:
+        raise _out_of_range(timestamp)
+    _check_length("user_id", impression.user_id)
+    for shown in impression.items:
+        _check_length("item_id", shown.item_id)
+    return msgspec.structs.replace(impression, timestamp=timestamp)
 
 
 def epoch_ms(timestamp: Timestamp) -> int:
@@ -319,6 +347,14 @@ def epoch_ms(timestamp: Timestamp) -> int:
 
 
 _UTC: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00").tzinfo
+
+
+def _out_of_range(timestamp: int) -> RejectedEventError:
+    return RejectedEventError(
+        "timestamp_out_of_range",
+        f"timestamp {timestamp} is not an event time in epoch milliseconds up to now; check the producer's clock",
+        "timestamp",
+    )
 
 
 def _check_length(name: str, identifier: str) -> None:

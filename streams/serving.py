@@ -120,7 +120,7 @@ class WorkerServing:
             PositionError: `after` is of a partition that is not the user's.
         """
         partition, state = await self._state(user_id, after)
-        if state is None:
+        if state is None or state.offset < 0:  # nothing but impressions
             return UserHistory(user_id, None, [])
         entries = [HistoryEntry(e.item_id, INTERACTION_TYPES[e.type - 1], e.timestamp) for e in state.history()]
         return UserHistory(user_id, f"interactions/{partition}/{state.offset}", entries)
@@ -148,6 +148,10 @@ class WorkerServing:
         if not known or self._app.rebalancing or self._app.in_recovery:
             return "The worker is being given its partitions or recovers their state."
         return None
+
+    def settled_partitions(self) -> set[int]:
+        """Return the partitions whose states are this worker's to change; none while they are being assigned."""
+        return set() if self.ready() else {tp.partition for tp in self._actives()}
 
     def _actives(self) -> set[TP]:
         topic = self._table.changelog_topic_name

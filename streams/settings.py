@@ -82,6 +82,15 @@ class StateSettings(_Group):
     """Other workers that follow a partition's changelog, ready to take it."""
 
 
+class ImpressionSettings(_Group):
+    """How long an impression waits for what the user does with it."""
+
+    window_hours: Positive = 7 * 24
+    """An interaction follows an impression within this, in event time."""
+    pending: Annotated[int, Field(ge=1, le=200)] = 20
+    """Of a user, kept at once; the oldest makes room."""
+
+
 class ServingSettings(_Group):
     """What a list looks like."""
 
@@ -160,6 +169,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     triton: TritonSettings = TritonSettings()
     state: StateSettings = StateSettings()
+    impressions: ImpressionSettings = ImpressionSettings()
     serving: ServingSettings = ServingSettings()
     http: HttpSettings = HttpSettings()
     learner: LearnerSettings = LearnerSettings()

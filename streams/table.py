@@ -5,6 +5,7 @@ because a Faust table write costs 60 us and allows only one event at a time.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,12 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         """Return a user's state from the local store."""
         value: bytes | None = self._database(partition).get(key)
         return value
+
+    def scan(self, partition: int, start: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """Return so many users and their states, by key, from `start` on."""
+        stored = self._database(partition).items(from_key=start or None)
+        users = ((key, value) for key, value in stored if key != self.data.offset_key)
+        return list(islice(users, count))
 
     def write(self, partition: int, states: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
         """Write states, already acknowledged by the changelog, and the offset up to which the store reflects it."""

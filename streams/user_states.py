@@ -42,6 +42,10 @@ class UserStates:
         """Hold a state in memory, at least until its batches are stored."""
         self._users[partition][user_id] = state
 
+    def drop(self, partition: int, user_id: str) -> None:
+        """Let go of one user."""
+        self._users[partition].pop(user_id, None)
+
     def trim(self, partition: int) -> None:
         """Let go of the states held longest, but for those that are not stored yet."""
         users = self._users[partition]

@@ -23,8 +23,10 @@ from streams.answer_requests import AnswerRequests
 from streams.api_server import ApiServer
 from streams.catalogue import Catalogue, CatalogueFollower
 from streams.errors import StartError
+from streams.expire_users import ExpireUsers
 from streams.http import create_api
 from streams.instruments import WorkerInstruments
+from streams.join_impressions import JoinImpressions
 from streams.kafka import faust_credentials, librdkafka_config
 from streams.keep_histories import KeepHistories
 from streams.ladder import Ladder
@@ -132,6 +134,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     )  # fmt: skip
     agents = {
         "interactions": keep_histories,
+        "impressions": JoinImpressions(settings, states, keep_histories),
         "requests": AnswerRequests(settings, states, outputs, ladder, instruments),
         "items": AddItems(settings, outputs, catalogue, instruments),
     }
@@ -146,6 +149,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         scorer, server, instruments,
     )  # fmt: skip
     app.task(keep_histories.watch)
+    app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)
     app.on_partitions_revoked.connect(worker.let_go)
     app.on_start = _both(worker.start, app.on_start)
