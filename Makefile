@@ -35,9 +35,9 @@ test: install  ## every test, the real broker and the real Triton included
 	$(BIN)/pytest $(ARGS)
 
 bench-train: install .headrace/rectools/.installed  ## training speed and accuracy beside RecTools
-	@$(BIN)/python bench/train.py --rectools .headrace/rectools/bin/python $(ARGS)
+	@$(BIN)/python -m tests.bench.train --rectools .headrace/rectools/bin/python $(ARGS)
 
-.headrace/rectools/.installed: bench/rectools.lock
+.headrace/rectools/.installed: tests/bench/peers/rectools.lock
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@

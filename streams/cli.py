@@ -91,7 +91,7 @@ def demo(
 
     **Examples:** `headrace demo` · `headrace demo --keep` · `headrace demo --report report.json --minutes 1`
     """
-    from streams.demo import run_demo
+    from streams.commands.demo import run_demo
 
     settings = _settings(logs=False)
     code = run_demo(settings, keep=keep, report=report, minutes=minutes, speed=speed, events=events, past=past)
@@ -105,7 +105,7 @@ def up() -> None:
     Ports that are taken are replaced by free ones; the addresses are printed. An external Kafka is used when
     HEADRACE_BROKER names one.
     """
-    from streams.up import run_up
+    from streams.local.up import run_up
 
     raise typer.Exit(run_up(_settings()))
 
@@ -113,7 +113,7 @@ def up() -> None:
 @app.command(rich_help_panel=_ROLES)
 def broker() -> None:
     """A local Apache Kafka on HEADRACE_BROKER's port, its data under HEADRACE_DATA_DIR."""
-    from streams.local_servers import run_local_broker
+    from streams.local.local_servers import run_local_broker
 
     run_local_broker(_settings())
 
@@ -121,7 +121,7 @@ def broker() -> None:
 @app.command(rich_help_panel=_ROLES)
 def triton() -> None:
     """A local Triton Inference Server on HEADRACE_TRITON__URL's port, with the models under HEADRACE_DATA_DIR."""
-    from streams.local_servers import run_local_triton
+    from streams.local.local_servers import run_local_triton
 
     run_local_triton(_settings())
 
@@ -154,7 +154,7 @@ def learner(
 
     settings = _settings()
     if backfill:
-        from streams.event_files import Columns, open_events
+        from streams.commands.event_files import Columns, open_events
 
         path, mapping = open_events(backfill, Columns.parse(columns) if columns else None)
         role.backfill(settings, path, mapping, until_line=until_line)
@@ -185,7 +185,7 @@ def replay(
     `headrace replay sales.csv.gz --columns user_id=customer,item_id=sku,timestamp=at,type==purchase` ·
     `headrace replay --topic headrace.interactions --from 2026-11-25T10:00:00Z`
     """
-    from streams.replay_command import run_replay
+    from streams.commands.replay_command import run_replay
 
     code = run_replay(
         _settings(), file, topic=topic, columns=columns, speed=speed, since=since, until=until, resume=resume,
@@ -205,8 +205,8 @@ def validate(
 
     **Example:** `headrace validate events.jsonl`
     """
-    from streams.event_files import Columns, open_events
-    from streams.show import show_rejections
+    from streams.commands.event_files import Columns, open_events
+    from streams.commands.show import show_rejections
 
     path, mapping = open_events(file, Columns.parse(columns) if columns else None)
     raise typer.Exit(show_rejections(path, mapping, _settings().state, limit))
@@ -223,7 +223,7 @@ def recommend(
 
     **Example:** `headrace recommend 17850`
     """
-    from streams.ask import show_recommendations
+    from streams.commands.ask import show_recommendations
 
     show_recommendations(_settings(), user, k, as_json=as_json)
 
@@ -231,7 +231,7 @@ def recommend(
 @app.command(rich_help_panel=_LOOK)
 def history(user: Annotated[str, typer.Argument(metavar="USER", help="A user id.")], *, as_json: Json = False) -> None:
     """What is remembered of a user, oldest first."""
-    from streams.ask import show_history
+    from streams.commands.ask import show_history
 
     show_history(_settings(), user, as_json=as_json)
 
@@ -239,7 +239,7 @@ def history(user: Annotated[str, typer.Argument(metavar="USER", help="A user id.
 @app.command(rich_help_panel=_LOOK)
 def topics(*, check: Annotated[bool, typer.Option("--check", help="Create nothing.")] = False) -> None:
     """Create the topics that are missing and check the others: partitions, retention, compaction."""
-    from streams.show import show_topics
+    from streams.commands.show import show_topics
 
     raise typer.Exit(show_topics(_settings(), create=not check))
 
@@ -247,7 +247,7 @@ def topics(*, check: Annotated[bool, typer.Option("--check", help="Create nothin
 @app.command(rich_help_panel=_LOOK)
 def doctor() -> None:
     """Check this machine and what runs on it; say what to do about each problem."""
-    from streams.doctor import show_checks
+    from streams.commands.doctor import show_checks
 
     raise typer.Exit(show_checks(_settings()))
 
@@ -255,7 +255,7 @@ def doctor() -> None:
 @app.command(rich_help_panel=_LOOK)
 def config(*, as_json: Json = False) -> None:
     """Print the settings in force, secrets masked; those that were changed are marked."""
-    from streams.show import show_settings
+    from streams.commands.show import show_settings
 
     show_settings(_settings(), as_json=as_json)
 
@@ -267,7 +267,7 @@ def config(*, as_json: Json = False) -> None:
 )
 def models(context: typer.Context) -> None:
     """Which model versions there are, which serves, and why: `headrace models --help`."""
-    from streams.cli_models import app as models_app
+    from streams.commands.cli_models import app as models_app
 
     models_app(context.args, prog_name="headrace models")
 
@@ -279,7 +279,7 @@ def models(context: typer.Context) -> None:
 )
 def evaluate(context: typer.Context) -> None:
     """Measure models on data of your own, offline: `headrace evaluate --help`."""
-    from streams.cli_evaluate import app as evaluate_app
+    from streams.commands.cli_evaluate import app as evaluate_app
 
     evaluate_app(context.args, prog_name="headrace evaluate")
 

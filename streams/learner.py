@@ -19,21 +19,21 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry, start_http_server
 
-from engine.checkpoint import newest_checkpoint, write_checkpoint
-from engine.guards import SpoiledError
-from engine.prequential import Examples, OnlineLearner, Quality, online_config
+from engine.online.checkpoint import newest_checkpoint, write_checkpoint
+from engine.online.guards import SpoiledError
+from engine.online.prequential import Examples, OnlineLearner, Quality, online_config
+from streams.commands.event_files import Columns, accepted
 from streams.errors import StartError
-from streams.event_files import Columns, accepted
-from streams.examples import ExampleBatch
 from streams.instruments import LearnerInstruments
 from streams.kafka import kafka_python_config
-from streams.ledger import Ledger
-from streams.models_admin import COMMAND
-from streams.processes import stop_signals
-from streams.publisher import FencedError
+from streams.learning.examples import ExampleBatch
+from streams.learning.ledger import Ledger
+from streams.learning.models_admin import COMMAND
+from streams.learning.publisher import FencedError
+from streams.learning.releases import Releases
+from streams.learning.row_log import RowLog
+from streams.local.processes import stop_signals
 from streams.records import TYPE_CODES, Command, decode_example
-from streams.releases import Releases
-from streams.row_log import RowLog
 from streams.settings import Settings
 from streams.topics import check_topics, ensure_topics
 

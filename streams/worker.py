@@ -18,28 +18,28 @@ import uvloop
 from faust.types import TP
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from streams.add_items import AddItems
-from streams.answer_requests import AnswerRequests
-from streams.api_server import ApiServer
+from streams.api.api_server import ApiServer
+from streams.api.http import create_api
 from streams.catalogue import Catalogue, CatalogueFollower
 from streams.errors import StartError
-from streams.expire_users import ExpireUsers
-from streams.http import create_api
 from streams.instruments import WorkerInstruments
-from streams.join_impressions import JoinImpressions
 from streams.kafka import faust_credentials, librdkafka_config
-from streams.keep_histories import KeepHistories
-from streams.ladder import Ladder
-from streams.lease import Lease
-from streams.neighbours import NeighbourFollower
-from streams.outputs import Outputs
-from streams.progress import Progress
-from streams.scorer import TritonScorer
-from streams.serving import WorkerServing
+from streams.lists.answer_requests import AnswerRequests
+from streams.lists.ladder import Ladder
+from streams.lists.neighbours import NeighbourFollower
+from streams.lists.scorer import TritonScorer
+from streams.lists.serving import WorkerServing
 from streams.settings import Settings
-from streams.table import UserTable
+from streams.state.add_items import AddItems
+from streams.state.expire_users import ExpireUsers
+from streams.state.join_impressions import JoinImpressions
+from streams.state.keep_histories import KeepHistories
+from streams.state.lease import Lease
+from streams.state.outputs import Outputs
+from streams.state.progress import Progress
+from streams.state.table import UserTable
+from streams.state.user_states import UserStates
 from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
-from streams.user_states import UserStates
 
 _log = structlog.get_logger()
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.local_broker import LocalBroker
-from streams.local_triton import LocalTriton
-from streams.model_repository import ModelRepository, write_seed_version
-from streams.processes import free_port
+from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.local.local_broker import LocalBroker
+from streams.local.local_triton import LocalTriton
+from streams.local.processes import free_port
 
 
 @pytest.fixture(scope="session")

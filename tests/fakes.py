@@ -8,12 +8,12 @@ import numpy as np
 
 from engine.batch import HistoryBatch
 from streams.errors import NotReadyError, PositionError, ScorerUnavailableError
-from streams.ladder import Scored
+from streams.lists.ladder import Scored
 from streams.records import Cause, HistoryEntry, Interaction, Recommendation, RecommendedItem, UserHistory, encode
 
 
 class FakeServing:
-    """streams.endpoints.Serving in memory: one partition, every user but those in `elsewhere` is this worker's."""
+    """streams.api.endpoints.Serving in memory: one partition, every user but those in `elsewhere` is this worker's."""
 
     def __init__(self) -> None:
         self.events: list[Interaction] = []
@@ -74,7 +74,7 @@ class FakeServing:
 
 
 class FakeScorer:
-    """streams.ladder.Scorer in memory: the rows after the last known one of a history, nearest first."""
+    """streams.lists.ladder.Scorer in memory: the rows after the last known one of a history, nearest first."""
 
     def __init__(self, rows: int = 1024) -> None:
         self.rows = rows

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from streams.local_broker import LocalBroker
-from streams.local_triton import LocalTriton
-from streams.model_repository import ModelRepository, write_seed_version
-from streams.processes import free_port
+from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.local.local_broker import LocalBroker
+from streams.local.local_triton import LocalTriton
+from streams.local.processes import free_port
 from streams.settings import Settings, load_settings
 
 START_SECONDS = 60

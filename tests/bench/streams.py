@@ -19,8 +19,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from streams.local_broker import LocalBroker
-from streams.processes import free_port
+from streams.local.local_broker import LocalBroker
+from streams.local.processes import free_port
 from tests.bench import http, latency
 from tests.bench.load import Watch, fill
 

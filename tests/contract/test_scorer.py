@@ -8,9 +8,9 @@ import pytest
 
 from engine.batch import HistoryBatch
 from streams.errors import ScorerUnavailableError
-from streams.ladder import Scorer
-from streams.processes import free_port
-from streams.scorer import TritonScorer
+from streams.lists.ladder import Scorer
+from streams.lists.scorer import TritonScorer
+from streams.local.processes import free_port
 from tests.fakes import FakeScorer
 
 ROWS = 1024

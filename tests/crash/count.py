@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from engine.checkpoint import newest_checkpoint
+from engine.online.checkpoint import newest_checkpoint
 from streams.kafka import librdkafka_config
 from streams.records import Cause, Interaction, Outcome
 from streams.settings import Settings
-from streams.user_state import decode_state
+from streams.state.user_state import decode_state
 from tests.crash.faults import Outage
 
 _READ_SECONDS: Final = 60.0

@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 import psutil
 
-from streams.processes import Child, free_port
+from streams.local.processes import Child, free_port
 
 _RESTART_SECONDS: Final = 0.5
 _HISTORY_LENGTH: Final = 128

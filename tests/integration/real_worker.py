@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
-from streams.processes import Child, free_port
+from streams.local.processes import Child, free_port
 from streams.settings import Settings
 from streams.topics import ensure_topics
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from streams.local_broker import LocalBroker
-from streams.local_triton import LocalTriton
-from streams.processes import Child, free_port
+from streams.local.local_broker import LocalBroker
+from streams.local.local_triton import LocalTriton
+from streams.local.processes import Child, free_port
 from tests.unit.test_http import event, problem_of
 
 pytestmark = pytest.mark.integration

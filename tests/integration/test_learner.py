@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from engine.weights import Generation, GenerationAssembler
 from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
-from streams.local_broker import LocalBroker
-from streams.publisher import FencedError, Publisher
+from streams.learning.publisher import FencedError, Publisher
+from streams.local.local_broker import LocalBroker
 from streams.records import Example, ExampleHistory, Outcome, encode
 from streams.settings import Settings
 from streams.topics import ensure_topics

@@ -14,8 +14,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import StartError
-from streams.local_broker import LocalBroker
-from streams.processes import free_port, keep_running
+from streams.local.local_broker import LocalBroker
+from streams.local.processes import free_port, keep_running
 
 pytestmark = pytest.mark.integration
 

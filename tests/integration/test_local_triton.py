@@ -18,17 +18,17 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from engine.batch import HistoryBatch
-from engine.model import ModelConfig, SequenceModel
-from engine.scoring import RecommenderModel, ScoringConfig
-from engine.serving import ServedModel
+from engine.blending.scoring import RecommenderModel, ScoringConfig
+from engine.blending.serving import ServedModel
+from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Weights, encode_generation, load
 from streams.errors import ScorerUnavailableError, StartError
-from streams.ladder import Scored
-from streams.local_broker import LocalBroker
-from streams.local_triton import SHARED_MEMORY, LocalTriton
-from streams.model_repository import ModelRepository, write_seed_version
-from streams.processes import free_port, keep_running
-from streams.scorer import TritonScorer
+from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.lists.ladder import Scored
+from streams.lists.scorer import TritonScorer
+from streams.local.local_broker import LocalBroker
+from streams.local.local_triton import SHARED_MEMORY, LocalTriton
+from streams.local.processes import free_port, keep_running
 from tests.unit.test_processes import eventually, gone
 
 pytestmark = pytest.mark.integration
@@ -134,8 +134,8 @@ def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
     write_seed_version(repository, "tiny")
     code = (
         "import sys, time, pathlib\n"
-        "from streams.local_triton import LocalTriton\n"
-        "from streams.model_repository import ModelRepository\n"
+        "from streams.local.local_triton import LocalTriton\n"
+        "from streams.learning.model_repository import ModelRepository\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "server = LocalTriton(folder / 'server', ModelRepository(folder / 'models'), int(sys.argv[2]))\n"
         "server.start()\n"

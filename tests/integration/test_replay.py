@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from streams.event_files import Columns, read_rows
-from streams.local_broker import LocalBroker
-from streams.pace import Pace
-from streams.replay import EventSender, between, replay, resume_points, topic_rows
+from streams.commands.event_files import Columns, read_rows
+from streams.commands.pace import Pace
+from streams.commands.replay import EventSender, between, replay, resume_points, topic_rows
+from streams.local.local_broker import LocalBroker
 from streams.settings import Settings
 from streams.topics import ensure_topics
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from engine.weights import Weights
-from streams.local_broker import LocalBroker
-from streams.local_triton import LocalTriton
-from streams.publisher import Publisher
+from streams.learning.publisher import Publisher
+from streams.local.local_broker import LocalBroker
+from streams.local.local_triton import LocalTriton
 from tests.integration.real_worker import Cable, Deployment, RealWorker, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from streams.local_broker import LocalBroker
+from streams.local.local_broker import LocalBroker
 from tests.integration.real_worker import Deployment, Topic, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streams.local_broker import LocalBroker
-from streams.processes import free_port
+from streams.local.local_broker import LocalBroker
+from streams.local.processes import free_port
 from streams.settings import Settings
 from streams.topics import ensure_topics
 from tests.integration.real_worker import COMMAND

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.local_broker import LocalBroker
+from streams.local.local_broker import LocalBroker
 from tests.integration.real_worker import Deployment, deployment, until
 
 pytestmark = pytest.mark.integration

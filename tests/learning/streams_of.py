@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from engine.batch import HistoryBatch
-from engine.model import ModelConfig
-from engine.prequential import Examples, OnlineConfig, OnlineLearner
+from engine.network.model import ModelConfig
+from engine.online.prequential import Examples, OnlineConfig, OnlineLearner
 
 Next = Callable[[int, list[int], np.random.Generator], int]
 """What a user does next: time, the history so far, randomness -> row."""

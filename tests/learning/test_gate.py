@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.gate import ConfidenceSequence, Gate, GateConfig
+from engine.online.gate import ConfidenceSequence, Gate, GateConfig
 
 BATCH = 250
 

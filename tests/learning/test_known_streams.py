@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.batch import HistoryBatch
-from engine.prequential import OnlineLearner
+from engine.online.prequential import OnlineLearner
 from tests.learning.streams_of import CONFIG, recall_at_1, stream
 
 ITEMS = 40

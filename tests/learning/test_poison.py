@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
-from engine.checkpoint import newest_checkpoint, write_checkpoint
-from engine.gate import GateConfig
-from engine.guards import SpoiledError
-from engine.prequential import Examples, OnlineLearner
-from engine.scoring import load_scorer
+from engine.blending.scoring import load_scorer
+from engine.online.checkpoint import newest_checkpoint, write_checkpoint
+from engine.online.gate import GateConfig
+from engine.online.guards import SpoiledError
+from engine.online.prequential import Examples, OnlineLearner
 from tests.learning.streams_of import CONFIG, stream
 from tests.learning.test_known_streams import ITEMS, markov
 

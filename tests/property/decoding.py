@@ -3,10 +3,10 @@
 from typing import Final
 
 from streams.errors import MAX_DETAIL, RejectedEventError
-from streams.fold import Fold
 from streams.records import INTERACTION_TYPES, MAX_ID_BYTES, REASONS, Interaction, decode_interaction, encode
 from streams.settings import StateSettings
-from streams.user_state import UserState, decode_state
+from streams.state.fold import Fold
+from streams.state.user_state import UserState, decode_state
 from tests.builders import NOON
 
 FUTURE_MS: Final = 300_000

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import BrokenStateError, RejectedEventError
-from streams.fold import Fold, Folded, before
 from streams.records import INTERACTION_TYPES, Interaction
 from streams.settings import StateSettings
-from streams.user_state import UserState, decode_state
+from streams.state.fold import Fold, Folded, before
+from streams.state.user_state import UserState, decode_state
 from tests.builders import NOON, interaction
 
 DAY = 86_400_000

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from streams.http import create_api
+from streams.api.http import create_api
+from streams.api.problems import MEDIA_TYPE, PROBLEMS
 from streams.instruments import WorkerInstruments
-from streams.problems import MEDIA_TYPE, PROBLEMS
 from streams.settings import Settings
 from tests.fakes import FakeServing
 from tests.property.events import malformed

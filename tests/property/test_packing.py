@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import HistoryBatch
-from engine.fitting import split
-from engine.model import ModelConfig, SequenceModel
-from engine.packing import pack
+from engine.evaluation.fitting import split
+from engine.network.model import ModelConfig, SequenceModel
+from engine.network.packing import pack
 
 lengths = st.lists(st.integers(0, 70), min_size=1, max_size=30)
 histories = st.lists(

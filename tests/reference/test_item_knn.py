@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.batch import HistoryBatch
-from engine.item_knn import ItemKnn, PairConfig, neighbour_scores
+from engine.blending.item_knn import ItemKnn, PairConfig, neighbour_scores
 
 ITEMS, USERS = 12, 30
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine import losses
-from engine.losses import Comparison, gbce_loss, softmax_loss
+from engine.network import losses
+from engine.network.losses import Comparison, gbce_loss, softmax_loss
 
 
 @pytest.fixture

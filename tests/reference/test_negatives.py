@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.negatives import Negatives, draw
+from engine.network.negatives import Negatives, draw
 
 ROWS = 40
 COUNTS = np.append(0.0, np.geomspace(1, 100, ROWS - 1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.optimisers import OptimiserConfig, OptimiserName, RowOptimiser, dense_optimiser
+from engine.network.optimisers import OptimiserConfig, OptimiserName, RowOptimiser, dense_optimiser
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.1])

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
-from engine.item_knn import neighbour_scores
-from engine.model import ModelConfig, SequenceModel
-from engine.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
+from engine.blending.item_knn import neighbour_scores
+from engine.blending.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
+from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import WeightsError
 
 ROWS = 40

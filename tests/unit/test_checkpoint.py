@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.checkpoint import CheckpointError, newest_checkpoint, previous, read_checkpoint, write_checkpoint
+from engine.online.checkpoint import CheckpointError, newest_checkpoint, previous, read_checkpoint, write_checkpoint
 
 STATE = {
     "array": np.array([1, 2], np.int32),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.processes import free_port
+from streams.local.processes import free_port
 
 COMMANDS = (
     "demo", "up", "broker", "triton", "worker", "learner", "replay", "validate", "recommend", "history", "topics",

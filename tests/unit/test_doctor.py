@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.doctor import Finding, State, examine
-from streams.processes import free_port
+from streams.commands.doctor import Finding, State, examine
+from streams.local.processes import free_port
 from streams.settings import HttpSettings, Settings, TritonSettings
 
 

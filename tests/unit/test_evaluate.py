@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluate import MODEL, Settings, markdown, run
-from engine.interactions import DataError, Interactions, read
-from engine.sequence_ranker import PRESETS
+from engine.evaluation.evaluate import MODEL, Settings, markdown, run
+from engine.evaluation.interactions import DataError, Interactions, read
+from engine.evaluation.sequence_ranker import PRESETS
 
 QUICK = PRESETS["quick"]
 TINY = replace(

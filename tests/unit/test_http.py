@@ -11,9 +11,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streams.http import create_api
+from streams.api.http import create_api
+from streams.api.problems import MEDIA_TYPE, PROBLEMS
 from streams.instruments import WorkerInstruments
-from streams.problems import MEDIA_TYPE, PROBLEMS
 from streams.records import RecommendedItem
 from streams.settings import Settings
 from tests.fakes import FakeServing
@@ -153,7 +153,7 @@ async def test_a_body_at_the_limit_is_taken(serving: FakeServing) -> None:
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(serving: FakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.parameters.BODY_SECONDS", 0.01)
+    monkeypatch.setattr("streams.api.parameters.BODY_SECONDS", 0.01)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"["

@@ -13,13 +13,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from streams.api_server import MAX_HEAD_BYTES, ApiServer
-from streams.auth import Authenticator
+from streams.api.api_server import MAX_HEAD_BYTES, ApiServer
+from streams.api.auth import Authenticator
+from streams.api.http import create_api
+from streams.api.rate_limit import MAX_CLIENTS, RateLimit
 from streams.errors import SettingsError, StartError
-from streams.http import create_api
 from streams.instruments import WorkerInstruments
 from streams.pseudonyms import pseudonyms
-from streams.rate_limit import MAX_CLIENTS, RateLimit
 from streams.settings import Settings
 from tests.fakes import FakeServing
 from tests.unit.test_http import api, event, problem_of

@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 
 from streams.errors import RejectedEventError
-from streams.fold import Fold
-from streams.impressions import Impressions, waiting
 from streams.records import Exposure, Impression, Shown, decode_impression, encode
 from streams.settings import ImpressionSettings, StateSettings
-from streams.user_state import UserState, decode_state
+from streams.state.fold import Fold
+from streams.state.impressions import Impressions, waiting
+from streams.state.user_state import UserState, decode_state
 from tests.builders import NOON, interaction
 
 HOUR = 3_600_000

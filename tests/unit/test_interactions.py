@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from engine.interactions import Columns, DataError, read
+from engine.evaluation.interactions import Columns, DataError, read
 
 
 def test_a_sequence_file_is_a_line_a_user(tmp_path: Path) -> None:

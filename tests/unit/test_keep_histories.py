@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry
 
 from streams.catalogue import Catalogue
 from streams.instruments import WorkerInstruments
-from streams.keep_histories import KeepHistories
-from streams.ladder import Query, RankedList
-from streams.lease import Lease
-from streams.outputs import NotAcknowledgedError
-from streams.progress import Progress
+from streams.lists.ladder import Query, RankedList
 from streams.records import RecommendedItem, decode_example, encode
 from streams.settings import Settings
-from streams.user_state import decode_state
-from streams.user_states import UserStates
+from streams.state.keep_histories import KeepHistories
+from streams.state.lease import Lease
+from streams.state.outputs import NotAcknowledgedError
+from streams.state.progress import Progress
+from streams.state.user_state import decode_state
+from streams.state.user_states import UserStates
 from tests.builders import NOON, interaction
 
 CHANGELOG = "changelog"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from engine.checkpoint import read_checkpoint, write_checkpoint
-from streams.ledger import WINDOW, Ledger
+from engine.online.checkpoint import read_checkpoint, write_checkpoint
+from streams.learning.ledger import WINDOW, Ledger
 
 
 def test_offsets_of_several_users_come_out_of_order_and_each_is_taken() -> None:

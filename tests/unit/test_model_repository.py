@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from engine.weights import Weights, load
-from streams import model_repository
-from streams.model_repository import ModelRepository, model_config, write_seed_version
+from streams.learning import model_repository
+from streams.learning.model_repository import ModelRepository, model_config, write_seed_version
 
-CHECKED_IN = Path(model_repository.__file__).parents[1] / "model_repo" / "sequence" / "config.pbtxt"
+CHECKED_IN = Path(model_repository.__file__).parents[2] / "model_repo" / "sequence" / "config.pbtxt"
 
 
 def weights() -> Weights:

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.weights import GenerationAssembler, Weights, encode_generation
 from streams.instruments import WorkerInstruments
-from streams.neighbours import TABLES, NeighbourFollower
+from streams.lists.neighbours import TABLES, NeighbourFollower
 
 
 def weights(rows: int, fill: int) -> Weights:

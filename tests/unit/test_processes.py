@@ -12,14 +12,14 @@ import psutil
 import pytest
 
 from streams.errors import StartError
-from streams.processes import Child, free_port, is_listening
+from streams.local.processes import Child, free_port, is_listening
 
 # Prints the number of a grandchild, which ignores polite requests as the child does.
 STUBBORN = "trap '' TERM; (trap '' TERM; exec sleep 60) & echo $!; wait"
 
 PARENT = """
 import sys, time, pathlib
-from streams.processes import Child
+from streams.local.processes import Child
 child = Child("stubborn", ["/bin/sh", "-c", sys.argv[1]], log_file=pathlib.Path(sys.argv[2]))
 child.wait_until(lambda: child.output().strip() != "", 10)
 print(child.pid, child.output().strip(), flush=True)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.progress import Progress
+from streams.state.progress import Progress
 
 
 async def test_a_reader_goes_on_when_its_offset_is_reached() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.interactions import DataError, Interactions, read
-from engine.protocols import Cases, folds
+from engine.evaluation.interactions import DataError, Interactions, read
+from engine.evaluation.protocols import Cases, folds
 
 
 def asked(cases: Cases) -> list[tuple[list[int], int]]:

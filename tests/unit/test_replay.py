@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.batch import HistoryBatch
-from engine.replay import Reservoir
+from engine.online.replay import Reservoir
 
 
 def offered(count: int) -> HistoryBatch:

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from streams.observe import Answer, Event, Learned, Observations, end_mark
-from streams.report import differences, latencies, report, seconds_to_learned
+from streams.commands.observe import Answer, Event, Learned, Observations, end_mark
+from streams.commands.report import differences, latencies, report, seconds_to_learned
 from streams.settings import StateSettings
 
 DAY_MS = 86_400_000

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
-from engine.model import ModelConfig, SequenceModel
-from engine.scoring import RecommenderModel, ScoringConfig
-from engine.serving import ServedModel, joined
+from engine.blending.scoring import RecommenderModel, ScoringConfig
+from engine.blending.serving import ServedModel, joined
+from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Generation, GenerationAssembler, Weights, WeightsError, encode_generation
 
 TINY = ModelConfig.preset("tiny", dim=8, length=4)

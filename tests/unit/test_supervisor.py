@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams import supervisor as module
 from streams.errors import StartError
-from streams.supervisor import Role, Supervisor
+from streams.local import supervisor as module
+from streams.local.supervisor import Role, Supervisor
 
 Start = Callable[..., Supervisor]
 

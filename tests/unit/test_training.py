@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
-from engine.model import PRESETS, ModelConfig, SequenceModel
-from engine.negatives import Negatives
-from engine.optimisers import OptimiserConfig, dense_optimiser, rate
-from engine.training import Trainer, TrainingConfig
+from engine.network.model import PRESETS, ModelConfig, SequenceModel
+from engine.network.negatives import Negatives
+from engine.network.optimisers import OptimiserConfig, dense_optimiser, rate
+from engine.network.training import Trainer, TrainingConfig
 
 ROWS = 13
 TINY = ModelConfig(dim=16, hidden_factor=2, dropout=0.0, length=8)

@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock
 import pytest
 from faust.types import TP
 
-from streams.transport import Consumer, _message
+from streams.state.transport import Consumer, _message
 
 INTERACTIONS = TP("interactions", 0)
 

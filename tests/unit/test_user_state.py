@@ -6,9 +6,9 @@ from zlib import crc32
 import pytest
 
 from streams.errors import BrokenStateError, NewerStateError
-from streams.fold import Fold
 from streams.settings import StateSettings
-from streams.user_state import UserState, decode_state, digest_of, entry_bytes, last_day
+from streams.state.fold import Fold
+from streams.state.user_state import UserState, decode_state, digest_of, entry_bytes, last_day
 from tests.builders import NOON, interaction
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.event_files import Columns
+from streams.commands.event_files import Columns
+from streams.commands.show import show_rejections
+from streams.commands.validate import Counts, validate
 from streams.settings import StateSettings
-from streams.show import show_rejections
-from streams.validate import Counts, validate
 
 DAY_MS = 86_400_000
 MAY_MS = 1_748_000_000_000

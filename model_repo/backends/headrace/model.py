@@ -15,10 +15,10 @@ import torch
 import triton_python_backend_utils as pb_utils
 
 from engine.batch import HistoryBatch
-from engine.serving import ServedModel, joined
+from engine.blending.serving import ServedModel, joined
 from engine.weights import load, metadata
-from streams.memory import drop_library_pages
-from streams.weights_follower import WeightsFollower
+from streams.learning.weights_follower import WeightsFollower
+from streams.local.memory import drop_library_pages
 
 INPUTS = ("rows", "types", "times", "lengths")
 

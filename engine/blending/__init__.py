@@ -1,0 +1,1 @@
+"""What is served: the transformer blended with neighbours and popularity."""

@@ -1,0 +1,54 @@
+"""The blend's weights, learned online: one softmax regression over all rows, moved after each scored batch.
+
+Legend: P outcomes, I rows, F features.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from engine.blending.scoring import FIRST_BLEND, Features
+
+_EPSILON: Final = 1e-8
+
+
+class BlendLearner:
+    """Gradient ascent on the log likelihood of the outcomes, with Adagrad's step sizes (Duchi et al. 2011)."""
+
+    def __init__(self, learning_rate: float = 0.05) -> None:
+        self.learning_rate = learning_rate
+        self.blend_F = torch.tensor(FIRST_BLEND)
+        """Changed in place: a scorer may hold it."""
+        self.squares_F = torch.zeros(len(FIRST_BLEND))
+
+    def update(self, features: Features, scores_PI: Tensor, targets_P: Tensor) -> None:
+        """Moves the weights towards what would have ranked the outcomes higher.
+
+        Args:
+            features: What the scores were made of.
+            scores_PI: Their blend.
+            targets_P: Row of each outcome; 0 is an outcome that could not have been proposed and teaches nothing.
+        """
+        known_P = targets_P > 0
+        if not known_P.any():
+            return
+        errors_PI = scores_PI.softmax(1).neg_()
+        errors_PI[torch.arange(len(targets_P)), targets_P] += 1
+        errors_PI *= known_P[:, None] / known_P.sum()
+        flat = errors_PI.view(-1)
+        sparse = [torch.dot(flat[feature.index_N], feature.value_N) for feature in features.sparse]
+        gradient_F = torch.stack(
+            [(errors_PI * features.model_BI).sum(), (errors_PI.sum(0) * features.popularity_I).sum(), *sparse]
+        )
+        self.squares_F += gradient_F.square()
+        self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next update depends on."""
+        return {"blend": self.blend_F.clone(), "squares": self.squares_F.clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on from a state taken by `state`."""
+        self.blend_F.copy_(state["blend"])
+        self.squares_F.copy_(state["squares"])

@@ -1,0 +1,106 @@
+"""A model as it is served: the best rows of each history, while generations change it in place.
+
+Knows nothing of Triton or Kafka. Legend: B histories, K items asked for, I rows, U changed rows.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.batch import HistoryBatch
+from engine.blending.scoring import build
+from engine.weights import Arrays, Generation, Weights, WeightsError
+
+
+def joined(batches: Sequence[HistoryBatch]) -> HistoryBatch:
+    """Return the histories of all, in order."""
+    return HistoryBatch(
+        np.concatenate([batch.rows_T for batch in batches]),
+        np.concatenate([batch.types_T for batch in batches]),
+        np.concatenate([batch.times_T for batch in batches]),
+        np.concatenate([batch.lengths_B for batch in batches]),
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best rows of each history of a batch."""
+
+    rows_BK: NDArray[np.int32]
+    """Best first; 0 is no item, when there are fewer than K."""
+    scores_BK: NDArray[np.float32]
+    version: int
+    generation: int
+
+
+class ServedModel:
+    """One model, asked by one thread and changed by another.
+
+    A change waits for the answer under way and the next answer for the change, so an answer never mixes two
+    generations. Changing in place copies the changed rows only: a second table of a million items would double the
+    server's memory.
+
+    Raises:
+        WeightsError: the weights do not fit their own config.
+    """
+
+    def __init__(self, weights: Weights, version: int, generation: int, device: str = "cpu") -> None:
+        try:
+            self._model = build(weights.config, weights.rows)
+            self._check(weights.tables, weights.dense)
+            self._model.load(weights.tables, weights.dense)  # type: ignore[arg-type]  # load() takes what has a dtype
+        except (TypeError, KeyError, RuntimeError) as exc:
+            raise WeightsError(f"the weights do not fit their config: {exc}") from exc
+        self._model.eval().requires_grad_(requires_grad=False).to(device)
+        self._config = dict(weights.config)
+        self._lock = threading.Lock()
+        self.version = version
+        self.generation = generation
+
+    @torch.inference_mode()
+    def top_k(self, batch: HistoryBatch, k: int) -> Answer:
+        """Return the k best rows of each history; rows it does not know count as the unknown item."""
+        with self._lock:
+            scores_BI = self._model.scores(batch)
+            found = min(k, scores_BI.shape[1])
+            scores_BK, rows_BK = scores_BI.topk(found)
+            version, generation = self.version, self.generation
+        rows = rows_BK.to(torch.int32).cpu().numpy()
+        scores = scores_BK.float().cpu().numpy()
+        missing = ((0, 0), (0, k - found))
+        return Answer(np.pad(rows, missing), np.pad(scores, missing, constant_values=-np.inf), version, generation)
+
+    def apply(self, change: Generation) -> None:
+        """Become this generation, unless it is older than what is served.
+
+        Raises:
+            WeightsError: it does not fit; nothing was changed.
+        """
+        if change.generation <= self.generation:
+            return
+        if dict(change.config) != self._config:
+            raise WeightsError("it belongs to a model of another config; a new version must be loaded first")
+        self._check(change.tables if len(change.rows_U) else None, change.dense)
+        rows_U = torch.from_numpy(change.rows_U)
+        with self._lock, torch.inference_mode():
+            self._model.grow(change.rows)
+            tables, dense = self._model.tables(), self._model.dense()
+            for name, table in tables.items():
+                if name in change.tables:
+                    table[rows_U.to(table.device)] = torch.from_numpy(change.tables[name]).to(table)
+            for name, tensor in dense.items():
+                tensor.copy_(torch.from_numpy(change.dense[name]))
+            self.generation = change.generation
+
+    def _check(self, tables: Arrays | None, dense: Arrays) -> None:
+        """Refuse what lacks a tensor or has one of another shape; tables may hold any rows."""
+        for name, own in self._model.dense().items():
+            if name not in dense or dense[name].shape != tuple(own.shape):
+                raise WeightsError(f"{name} is missing or not of shape {tuple(own.shape)}")
+        for name, own in self._model.tables().items():
+            if tables is not None and (name not in tables or tables[name].shape[1:] != tuple(own.shape[1:])):
+                raise WeightsError(f"{name} is missing or its rows are not of shape {tuple(own.shape[1:])}")

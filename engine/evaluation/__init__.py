@@ -1,0 +1,1 @@
+"""Offline: published protocols, baselines and reports."""

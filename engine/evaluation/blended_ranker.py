@@ -1,0 +1,94 @@
+"""What the product serves as a ranker of offline folds: sequence model, neighbours and popularity in one score.
+
+The blend's weights are learned from questions asked before their answers were: a fold's validation cases, or its newest
+histories as seen by the state before it. Legend: T interactions, B histories, I rows.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.batch import HistoryBatch
+from engine.blending.blend import BlendLearner
+from engine.blending.item_knn import ItemKnn
+from engine.blending.popularity import Popularity
+from engine.blending.scoring import RecommenderModel
+from engine.evaluation.protocols import Cases, Fold, cases
+from engine.evaluation.sequence_ranker import SequenceRanker, with_validation
+from engine.online.prequential import OnlineConfig
+
+_COUNTED: Final = 2048
+"""Histories counted at a time: pairs are matched in memory."""
+_BLEND_CASES: Final = 4096
+_BLEND_BATCH: Final = 128
+_BLEND_PASSES: Final = 3
+
+
+class BlendedRanker:
+    """Fits the sequence model and counts neighbours, then learns how much each of them says."""
+
+    def __init__(self, sequence: SequenceRanker) -> None:
+        self.sequence = sequence
+        self._config = config = OnlineConfig()
+        neighbours = config.scoring.neighbours
+        self._covisits = ItemKnn(config.covisits, neighbours)
+        self._successors = ItemKnn(config.successors, neighbours)
+        self._popularity = Popularity()
+        self._blend = BlendLearner(config.blend_rate)
+        self._scorer: RecommenderModel | None = None
+
+    def fit(self, fold: Fold) -> None:
+        """Takes in what the fold has that the one before had not."""
+        first = self._scorer is None
+        if not first:
+            self._learn_blend(cases(fold.train, fold.new_T))
+        self.sequence.fit(fold)
+        held = with_validation(fold) if first else fold
+        self._count(held)
+        if self._scorer is None:
+            self._scorer = RecommenderModel(self.sequence.model, self._config.scoring).to(self.sequence.device).eval()
+            self._scorer.blend = self._blend.blend_F = self._blend.blend_F.to(self.sequence.device)
+        self._refer(self._scorer)
+        if first:
+            self._learn_blend(held.validation)
+
+    def scores(self, batch: HistoryBatch) -> Tensor:
+        """Scores of all rows, (B, I)."""
+        assert self._scorer, "fit first"
+        return self._scorer.scores(batch)
+
+    @property
+    def weights(self) -> list[float]:
+        """Weight of each feature, in the order of `engine.blending.scoring.FEATURES`."""
+        return [float(weight) for weight in self._blend.blend_F]
+
+    def _count(self, fold: Fold) -> None:
+        touched_B = np.flatnonzero(np.bincount(fold.train.users_T[fold.new_T], minlength=len(fold.train)))
+        new = HistoryBatch(fold.train.rows_T, fold.new_T.astype(np.uint8), fold.train.times_T, fold.train.lengths_B)
+        for begin in range(0, len(touched_B), _COUNTED):
+            part = new.select(touched_B[begin : begin + _COUNTED])
+            for counter in (self._covisits, self._successors):
+                counter.update(part, part.types_T.astype(bool))
+        self._popularity.update(fold.train.rows_T[fold.new_T])
+
+    def _refer(self, scorer: RecommenderModel) -> None:
+        rows, device = self.sequence.model.rows, self.sequence.device
+        for name, counter in (("neighbour", self._covisits), ("successor", self._successors)):
+            counter.grow(rows)
+            setattr(scorer, f"{name}_rows", torch.from_numpy(counter.neighbour_rows).to(device))
+            setattr(scorer, f"{name}_weights", torch.from_numpy(counter.neighbour_weights).to(device))
+        scorer.popularity = torch.from_numpy(self._popularity.counts(rows)).to(device)
+
+    def _learn_blend(self, asked: Cases) -> None:
+        assert self._scorer, "fit first"
+        scorer, generator = self._scorer, self.sequence.generator
+        asked = asked.part(generator.permutation(len(asked))[:_BLEND_CASES])
+        for begin in list(range(0, len(asked), _BLEND_BATCH)) * _BLEND_PASSES:
+            part = asked.part(np.arange(begin, min(begin + _BLEND_BATCH, len(asked))))
+            targets_B = np.where(part.targets_B < scorer.rows, part.targets_B, 0)
+            with torch.inference_mode():
+                features = scorer.features(part.histories, scorer.sequence.user_vectors(part.histories))
+                scores_BI = features.scores(scorer.blend)
+                self._blend.update(features, scores_BI, torch.from_numpy(targets_B).to(scores_BI.device))

@@ -1,0 +1,126 @@
+"""The sequence model as a ranker of offline folds: trained on the first, warm from one to the next.
+
+Legend: B histories, I rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import torch
+
+from engine.batch import HistoryBatch
+from engine.evaluation.fitting import Clock, FitConfig, Round, fit, split
+from engine.evaluation.protocols import Fold, cases
+from engine.network.model import ModelConfig, SequenceModel
+from engine.network.optimisers import OptimiserConfig
+from engine.network.training import Trainer, TrainingConfig
+from engine.online.prequential import OnlineConfig, joined
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a model that is already trained takes in the next period."""
+
+    epochs: float = 4.0
+    """Passes over the new histories."""
+    replay: float = 1.0
+    """Histories from before, drawn anew each pass, for each new one: against forgetting."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything about an offline run of the sequence model."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    fit: FitConfig
+    update: Update = field(default_factory=Update)
+    stream: OnlineConfig = field(default_factory=OnlineConfig)
+    """Of the stream protocol, where everything is learned in one pass."""
+
+
+_TRAINING: Final = TrainingConfig(full_softmax_rows=50_000, optimiser=OptimiserConfig(learning_rate=2e-3))
+"""At rest every row may move at each step: the full softmax is ahead of the sampled one at equal CPU time."""
+PRESETS: Final[Mapping[str, Preset]] = {
+    "quick": Preset(ModelConfig.preset("small"), _TRAINING, FitConfig(seconds=120, epochs=30, patience=2)),
+    "default": Preset(ModelConfig.preset("small"), _TRAINING, FitConfig()),
+}
+
+
+class SequenceRanker:
+    """Fits by early stopping where a fold has validation cases, else by a fixed number of passes over what is new."""
+
+    def __init__(self, preset: Preset, seed: int, clock: Clock, device: str = "cpu") -> None:
+        self.preset = preset
+        self.clock = clock
+        self.generator = np.random.default_rng(seed)
+        self.device = device
+        self.curve: list[Round] = []
+        self._trainer: Trainer | None = None
+        self._fitted: Fold | None = None
+
+    def fit(self, fold: Fold) -> None:
+        """Trains on the fold: until validation stops improving the first time, then on what is new and a replay."""
+        if fold is self._fitted:
+            return
+        if self._trainer is None:
+            held = with_validation(fold)
+            self._trainer = self._new_trainer(fold.rows)
+            self.curve = fit(self._trainer, held.train, held.validation, self.preset.fit, self.clock)
+        else:
+            self.model.grow(fold.rows)
+            self._update(self._trainer, fold)
+        self._fitted, self._items = fold, self.model.item_vectors().detach()
+
+    @property
+    def model(self) -> SequenceModel:
+        """The model under training."""
+        assert self._trainer, "fit first"
+        return self._trainer.model
+
+    def scores(self, batch: HistoryBatch) -> torch.Tensor:
+        """Scores of all rows, (B, I)."""
+        with torch.no_grad():
+            return torch.addmm(self.model.item_bias, self.model.user_vectors(batch), self._items.T)
+
+    def _new_trainer(self, rows: int) -> Trainer:
+        initial = torch.Generator()
+        initial.manual_seed(int(self.generator.integers(2**62)))
+        model = SequenceModel(self.preset.model, rows, initial).to(self.device)
+        return Trainer(model, self.preset.training, self.generator)
+
+    def _update(self, trainer: Trainer, fold: Fold) -> None:
+        """Passes over the newest histories with as many older ones, the step falling to zero over all of them."""
+        length, size = self.model.config.length + 1, self.preset.fit.batch
+        touched_B = np.add.reduceat(fold.new_T, fold.train.offsets_B).astype(bool)
+        new = split(fold.train.select(np.flatnonzero(touched_B)), length)
+        old = split(fold.train.select(np.flatnonzero(~touched_B)), length)
+        replayed = min(round(self.preset.update.replay * len(new)), len(old))
+        trainer.config = replace(trainer.config, optimiser=replace(trainer.config.optimiser, schedule="linear"))
+        trainer.total_steps = int(-(-(len(new) + replayed) // size) * self.preset.update.epochs)
+        trainer.steps, trainer.slowdown = 0, 1.0
+        while trainer.steps < trainer.total_steps:
+            drawn = self.generator.permutation(len(old))[:replayed]
+            both = joined(new, old.select(drawn))
+            order = self.generator.permutation(len(both))
+            for begin in range(0, len(order), size):
+                if trainer.steps < trainer.total_steps:
+                    trainer.step(both.select(order[begin : begin + size]))
+
+
+def with_validation(fold: Fold) -> Fold:
+    """The fold itself if it has validation cases, else with every tenth history moved from training to validation."""
+    if len(fold.validation):
+        return fold
+    held_B = np.arange(len(fold.train)) % 10 == 0
+    held_T = np.repeat(held_B, fold.train.lengths_B)
+    held = fold.train.take(held_T)
+    return replace(
+        fold,
+        train=fold.train.take(~held_T),
+        new_T=fold.new_T[~held_T],
+        order_T=fold.order_T[~held_T],
+        validation=cases(held, np.ones(len(held.rows_T), bool)),
+    )

@@ -1,0 +1,1 @@
+"""The sequence transformer and how it is trained."""

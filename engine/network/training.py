@@ -1,0 +1,209 @@
+"""One training step: predict the next item at every position of a ragged batch, then move only what was touched.
+
+Knows nothing of where histories come from. Legend: T interactions, S interactions with a successor, P targets among
+those successors, C candidates, U distinct rows of the step, D width.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.batch import HistoryBatch
+from engine.network.blocks import Dropout
+from engine.network.losses import Comparison, Loss, gbce_loss, softmax_loss
+from engine.network.model import SequenceModel
+from engine.network.negatives import Candidates, Negatives, draw
+from engine.network.optimisers import OptimiserConfig, RowOptimiser, dense_optimiser, rate
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    loss: Loss | None = None
+    """The full softmax up to `full_softmax_rows`, else the sampled one, where not given."""
+    full_softmax_rows: int = 20_000
+    negatives: Negatives = field(default_factory=Negatives)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    freeze: tuple[str, ...] = ()
+    """Names that stay as they are, by prefix: `item_`, `positions`, `blocks.0`, `blocks.1.attention`, …"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did."""
+
+    loss: float
+    targets: int
+    rows_U: NDArray[np.int64]
+    """Rows whose vectors or biases have moved."""
+
+
+@dataclass
+class Trainer:
+    """Trains one model, step by step; `state` and `restore` make it survive a restart."""
+
+    model: SequenceModel
+    config: TrainingConfig
+    generator: np.random.Generator
+    total_steps: int = 0
+    """Steps the schedule is laid out for; 0 under a constant rate."""
+    steps: int = 0
+    slowdown: float = 1.0
+    """Factor on both learning rates beside the schedule's."""
+    counts_I: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """How often each row was a target, for popular negatives and log q."""
+
+    def __post_init__(self) -> None:
+        optimiser = self.config.optimiser
+        rows_rate = optimiser.rows_learning_rate or optimiser.learning_rate
+        self.table_rows = RowOptimiser(optimiser.rows, rows_rate, optimiser.l2)
+        self.bias_rows = RowOptimiser(optimiser.rows, rows_rate)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(("item_", *self.config.freeze)))
+        self.dense = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.dense_optimiser = dense_optimiser(optimiser, self.dense) if self.dense else None
+        self.thin_out = torch.Generator(self.model.item_table.device)
+        self.thin_out.manual_seed(int(self.generator.integers(2**62)))
+        for layer in self.model.modules():
+            if isinstance(layer, Dropout):
+                layer.generator = self.thin_out
+
+    def step(self, batch: HistoryBatch, weights_T: NDArray[np.float32] | None = None) -> Step:
+        """Learns from every interaction of the batch that has another before it in its history.
+
+        Args:
+            batch: Histories of at most `length + 1` interactions.
+            weights_T: Weight of each interaction as a target; 0 leaves it as context only.
+        """
+        pairs = _next_item_pairs(batch, weights_T, self.model.rows)
+        if not len(pairs.targets_P):
+            return Step(0.0, 0, np.empty(0, np.int64))
+        self._count(pairs.targets_P)
+        candidates = self._candidates(pairs.targets_P)
+        rows_U, places = np.unique(
+            np.concatenate([candidates.rows_C, pairs.targets_P, pairs.inputs.rows_T]), return_inverse=True
+        )
+        columns_C, targets_P, inputs_S = np.split(places, np.cumsum([len(candidates.rows_C), len(pairs.targets_P)]))
+        own_P = np.searchsorted(candidates.rows_C, pairs.targets_P).clip(max=len(candidates.rows_C) - 1)
+        own_P[candidates.rows_C[own_P] != pairs.targets_P] = -1
+
+        model = self.model.train()
+        rows = self._tensor(rows_U)
+        leaf_UD = model.item_table.data[rows].requires_grad_()
+        bias_U = model.item_biases.data[rows].requires_grad_(model.config.bias)
+        vectors_UD = model.vectors(leaf_UD, rows)
+        states_SD = model.encode(vectors_UD[self._tensor(inputs_S)], pairs.inputs)
+        outputs_UD = model.outputs(vectors_UD)
+        targets, columns = self._tensor(targets_P), self._tensor(columns_C)
+        states_PD = states_SD[self._tensor(pairs.before_P)]
+        compared = Comparison(
+            states_PD=states_PD,
+            positives_P=(states_PD * outputs_UD[targets]).sum(1) + bias_U[targets],
+            vectors_CD=outputs_UD[columns],
+            offsets_C=bias_U[columns] - self._tensor(candidates.log_q_C),
+            own_P=self._tensor(own_P),
+            weights_P=self._tensor(pairs.weights_P),
+        )
+        loss = self._loss(compared)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        self._move(rows, leaf_UD, bias_U)
+        model.eval()
+        return Step(loss.item(), len(targets_P), rows_U[rows_U > 0])
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that the next step depends on, beside the model."""
+        return {
+            "steps": self.steps,
+            "slowdown": self.slowdown,
+            "counts": torch.from_numpy(self.counts_I.copy()),
+            "table_rows": _copied(self.table_rows.state),
+            "bias_rows": _copied(self.bias_rows.state),
+            "dense": deepcopy(self.dense_optimiser.state_dict()) if self.dense_optimiser else {},
+            "generator": self.generator.bit_generator.state,
+            "thin_out": self.thin_out.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state taken by `state`."""
+        self.steps, self.slowdown = state["steps"], state["slowdown"]
+        self.counts_I = state["counts"].numpy().copy()
+        self.table_rows.state = _copied(state["table_rows"])
+        self.bias_rows.state = _copied(state["bias_rows"])
+        if self.dense_optimiser:
+            self.dense_optimiser.load_state_dict(state["dense"])
+        self.generator.bit_generator.state = state["generator"]
+        self.thin_out.set_state(state["thin_out"])
+
+    def _loss(self, compared: Comparison) -> Tensor:
+        if self.config.loss == "gbce":
+            return gbce_loss(compared, self.model.rows - 1)
+        return softmax_loss(compared)
+
+    def _count(self, targets_P: NDArray[np.int64]) -> None:
+        if len(self.counts_I) < self.model.rows:
+            self.counts_I = np.append(self.counts_I, np.zeros(self.model.rows - len(self.counts_I)))
+        self.counts_I += np.bincount(targets_P, minlength=self.model.rows)
+
+    def _candidates(self, targets_P: NDArray[np.int64]) -> Candidates:
+        loss = self.config.loss
+        if loss == "softmax" or (loss is None and self.model.rows <= self.config.full_softmax_rows):
+            rows_C = np.arange(1, self.model.rows, dtype=np.int64)
+            return Candidates(rows_C, np.zeros(len(rows_C), np.float32))
+        candidates = draw(self.config.negatives, targets_P, self.counts_I, self.generator)
+        if loss == "gbce":
+            return Candidates(candidates.rows_C, np.zeros_like(candidates.log_q_C))
+        return candidates
+
+    def _move(self, rows: Tensor, leaf_UD: Tensor, bias_U: Tensor) -> None:
+        optimiser = self.config.optimiser
+        factor = self.slowdown * rate(optimiser.schedule, optimiser.warmup_steps, self.steps, self.total_steps)
+        frozen = tuple(self.config.freeze)
+        with torch.no_grad():
+            if leaf_UD.grad is not None and not "item_table".startswith(frozen or ("-",)):
+                leaf_UD.grad[rows == 0] = 0
+                self.table_rows.update(self.model.item_table.data, rows, leaf_UD.grad, factor)
+            if bias_U.grad is not None and not "item_biases".startswith(frozen or ("-",)):
+                self.bias_rows.update(self.model.item_biases.data, rows, bias_U.grad, factor)
+        if self.dense_optimiser:
+            if optimiser.clip:
+                torch.nn.utils.clip_grad_norm_(self.dense, optimiser.clip)
+            for group in self.dense_optimiser.param_groups:
+                group["lr"] = optimiser.learning_rate * factor
+            self.dense_optimiser.step()
+            self.dense_optimiser.zero_grad()
+        self.steps += 1
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.model.item_table.device)
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    inputs: HistoryBatch
+    """All interactions but the last of each history."""
+    before_P: NDArray[np.int64]
+    """Place in `inputs` of the interaction before each target."""
+    targets_P: NDArray[np.int64]
+    weights_P: NDArray[np.float32]
+
+
+def _next_item_pairs(batch: HistoryBatch, weights_T: NDArray[np.float32] | None, rows: int) -> _Pairs:
+    rows_T = np.where((batch.rows_T > 0) & (batch.rows_T < rows), batch.rows_T, 0)
+    positions_T = batch.positions_T
+    followed_T = positions_T < np.repeat(batch.lengths_B - 1, batch.lengths_B)
+    next_S = rows_T[1:][positions_T[1:] > 0].astype(np.int64)
+    weights_S = (np.ones(len(rows_T), np.float32) if weights_T is None else weights_T)[1:][positions_T[1:] > 0]
+    inputs = HistoryBatch(rows_T, batch.types_T, batch.times_T, batch.lengths_B).take(followed_T)
+    before_P = np.flatnonzero((next_S > 0) & (weights_S > 0))
+    return _Pairs(inputs, before_P, next_S[before_P], weights_S[before_P].astype(np.float32))

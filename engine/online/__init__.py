@@ -1,0 +1,1 @@
+"""Learning from a stream: predict, score, learn; what is replayed, guarded against and decided."""

@@ -1,0 +1,1 @@
+"""HTTP: the edge, its checks and its documents."""

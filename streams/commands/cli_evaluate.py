@@ -1,0 +1,92 @@
+"""headrace evaluate: a data set and a protocol in, a report of the model beside its baselines out."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command("evaluate")
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Option(
+            exists=True,
+            help="A sequence file (`user item item …`, .txt, .txt.gz), folder of periods (`session item`), or a table.",
+        ),
+    ],
+    protocol: Annotated[str, typer.Option(help="leave-one-out, continual, time-split or stream.")] = "leave-one-out",
+    report: Annotated[Path | None, typer.Option(help="Where the JSON report goes; a markdown table beside it.")] = None,
+    preset: Annotated[str, typer.Option(help="quick (some 2 CPU minutes) or default.")] = "default",
+    models: Annotated[str, typer.Option(help="Models to compare, by comma; all without it.")] = "",
+    columns: Annotated[
+        str, typer.Option(metavar="FIELD=COLUMN,…", help="Columns of a table: user, item, time, type.")
+    ] = "",
+    exclude: Annotated[str, typer.Option(metavar="COLUMN=PREFIX,…", help="Lines of a table to leave out.")] = "",
+    filter_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--filter-seen/--rank-seen", help="Leave items of the history out; the protocol's custom without it."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Interactions to read at most.")] = None,
+    max_cases: Annotated[int, typer.Option(min=0, help="Test cases a fold at most, drawn at random.")] = 0,
+    max_folds: Annotated[int, typer.Option(min=0, help="Only the first folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU where there is one.")] = "auto",
+) -> None:
+    """Measure the model on a data set, beside popularity, item-kNN, session-kNN and sequential rules."""
+    import torch  # a second to import: not for --help
+
+    from engine.evaluation import evaluate as engine_evaluate
+    from engine.evaluation.interactions import Columns, DataError, read
+    from engine.evaluation.sequence_ranker import PRESETS
+    from streams.records import TYPE_CODES
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"{preset} is none of {', '.join(PRESETS)}", param_hint="--preset")
+    if protocol not in engine_evaluate.PROTOCOLS:
+        raise typer.BadParameter(
+            f"{protocol} is none of {', '.join(engine_evaluate.PROTOCOLS)}", param_hint="--protocol"
+        )
+    torch.set_num_threads(1)
+    wanted = tuple(models.split(",")) if models else engine_evaluate.Settings().models
+    if unknown := set(wanted) - set(engine_evaluate.Settings().models):
+        raise typer.BadParameter(f"no model {', '.join(sorted(unknown))}", param_hint="--models")
+    try:
+        read_in = read(data, Columns(**_pairs(columns), exclude=tuple(_pairs(exclude).items())), limit, TYPE_CODES)
+        result = engine_evaluate.run(
+            read_in,
+            engine_evaluate.Settings(
+                protocol=protocol,
+                preset=preset,
+                models=wanted,
+                filter_seen=filter_seen,
+                max_cases=max_cases,
+                max_folds=max_folds,
+                seed=seed,
+                device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
+            ),
+            PRESETS[preset],
+            time.process_time,
+        )
+    except DataError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--data") from exc
+    table = engine_evaluate.markdown(result)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(result, indent=1) + "\n")
+        report.with_suffix(".md").write_text(table + "\n")
+    typer.echo(table)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """The parts of `a=b,c=d`."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if wrong := [key for key, sign, value in pairs if not (key and sign and value)]:
+        raise typer.BadParameter(f"{wrong[0]} has no NAME=VALUE form")
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,106 @@
+"""`headrace models`: which versions there are, which serves and why; and to have it another way."""
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.errors import StartError
+from streams.learning import models_admin
+from streams.logs import configure_logs
+from streams.settings import Settings, load_settings
+
+app = typer.Typer(
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which model versions there are and which serves. What you ask for, the learner carries out.",
+)
+
+By = Annotated[str, typer.Option("--by", help="Who asks; it is written down.", default_factory=getpass.getuser)]
+Version = Annotated[int, typer.Argument(metavar="VERSION", help="A number that `headrace models` lists.")]
+
+
+@app.callback(invoke_without_command=True)
+def versions(context: typer.Context) -> None:
+    """List the versions on disk, and what serves."""
+    if context.invoked_subcommand:
+        return
+    settings = _settings()
+    table = Table("version", "generation", "NDCG@10 when written", "", box=None, header_style="bold")
+    try:
+        current, note = models_admin.current(settings), ""
+    except StartError as exc:
+        current, note = None, f"Which one serves is not known: {exc}"
+    for found in models_admin.versions(settings):
+        quality = found.quality.get("model", {}).get("ndcg@10")
+        serving = current.stage if current and current.version == found.version else ""
+        table.add_row(str(found.version), str(found.generation), "" if quality is None else f"{quality:.4f}", serving)
+    Console().print(table, note, sep="\n" if note else "", highlight=False)
+
+
+@app.command()
+def log() -> None:
+    """Print every decision with its figures, oldest first."""
+    console = Console(highlight=False, soft_wrap=True)
+    for record in models_admin.log(_settings()):
+        when = datetime.fromtimestamp(record.at / 1000, UTC)
+        console.print(
+            f"{when:%Y-%m-%d %H:%M:%S}  [bold]{record.action} {record.stage}[/bold] by {escape(record.by)}: "
+            f"version {record.version}, generation {record.generation}, share {record.share:g}"
+        )
+        if record.outcomes:
+            console.print(
+                f"{'':21}NDCG@10 against {record.against} {record.mean:+.4f}, between {record.low:+.4f} and "
+                f"{record.high:+.4f}, over {record.outcomes:,} outcomes",
+                style="dim",
+            )
+
+
+@app.command()
+def pin(version: Version, by: By) -> None:
+    """Serve this version and no other until the pin is taken back by promote or rollback."""
+    _ask("pin", by, version)
+
+
+@app.command()
+def promote(by: By) -> None:
+    """Serve what is being learned, whatever the gate thinks."""
+    _ask("promote", by)
+
+
+@app.command()
+def rollback(
+    by: By,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", help="Default: the last good one.")] = None,
+) -> None:
+    """Go back to a version."""
+    _ask("rollback", by, version)
+
+
+@app.command()
+def freeze(by: By) -> None:
+    """Let the gate decide nothing until unfreeze."""
+    _ask("freeze", by)
+
+
+@app.command()
+def unfreeze(by: By) -> None:
+    """Let the gate decide again."""
+    _ask("unfreeze", by)
+
+
+def _ask(action: models_admin.Action, by: str, version: int | None = None) -> None:
+    models_admin.command(_settings(), action, by=by, version=version)
+    typer.echo(f"Asked for {action}; `headrace models log` shows when the learner has done it.")
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    configure_logs(settings.log)
+    return settings

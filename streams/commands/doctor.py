@@ -1,0 +1,214 @@
+"""this machine and what runs on it -> findings, each with what to do about it."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+
+from streams.errors import StartError
+from streams.local.processes import is_listening
+from streams.settings import Settings
+
+_MIN_DISK_BYTES: Final = 2 * 2**30
+_MIN_SHM_BYTES: Final = 256 * 2**20
+_SECONDS: Final = 3.0
+_PACKAGES: Final = (
+    "headrace",
+    "faust-streaming",
+    "confluent-kafka",
+    "kafka-python",
+    "rocksdict",
+    "tritonclient",
+    "torch",
+)
+_LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class State(Enum):
+    """How a finding is to be read."""
+
+    OK = "green"
+    IDLE = "yellow"
+    """Does not run here now, which may be as it should be."""
+    PROBLEM = "red"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def show_checks(settings: Settings) -> int:
+    """Print every finding as it is made; return 1 when there is a problem."""
+    console = Console(highlight=False, soft_wrap=True)
+    worst = 0
+    for finding in examine(settings):
+        word = f"[{finding.state.value}]{finding.state.name.lower():8}[/]"
+        remedy = f"\n{'':18}→ {finding.remedy}" if finding.remedy else ""
+        console.print(f"{word} {finding.name:8} {escape(finding.found + remedy)}")
+        worst |= finding.state is State.PROBLEM
+    return worst
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings: this machine first, then what it runs or reaches."""
+    yield _python()
+    yield _packages()
+    yield _java()
+    yield _disk(settings.data_dir)
+    yield _shared_memory()
+    kafka = _kafka(settings)
+    yield kafka
+    if kafka.state is State.OK:
+        yield _topics(settings)
+    yield _triton(settings)
+    yield _worker(settings)
+    yield _learner(settings)
+
+
+def _python() -> Finding:
+    found = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Finding("python", State.OK, found)
+
+
+def _packages() -> Finding:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding("packages", State.PROBLEM, f"{', '.join(missing)} missing", "run `make install`.")
+    return Finding("packages", State.OK, ", ".join(found))
+
+
+def _java() -> Finding:
+    from streams.local.local_broker import find_java
+
+    try:
+        return Finding("java", State.OK, str(find_java()))
+    except StartError as exc:
+        return Finding("java", State.PROBLEM, str(exc), "it is needed for the local Kafka only.")
+
+
+def _disk(folder: Path) -> Finding:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / 2**30:.1f} GB free for {folder}"
+    if free < _MIN_DISK_BYTES:
+        return Finding("disk", State.PROBLEM, found, "make room, or set HEADRACE_DATA_DIR to another disk.")
+    return Finding("disk", State.OK, found)
+
+
+def _shared_memory() -> Finding:
+    folder = Path("/dev/shm")  # noqa: S108 - looked at, not written
+    if not folder.is_dir():
+        return Finding("shm", State.PROBLEM, "no /dev/shm", "Triton's python backend needs it; mount a tmpfs there.")
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**20:,.0f} MB free in {folder}"
+    if free < _MIN_SHM_BYTES:
+        return Finding("shm", State.PROBLEM, found, "give it more: in a container, --shm-size=1g.")
+    return Finding("shm", State.OK, found)
+
+
+def _kafka(settings: Settings) -> Finding:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    from streams.kafka import librdkafka_config
+
+    if not any(_listens(address) for address in settings.broker.split(",")):
+        return _silent("kafka", settings.broker, "`headrace broker` starts one here, HEADRACE_BROKER names another.")
+    try:
+        cluster = AdminClient(librdkafka_config(settings)).list_topics(timeout=_SECONDS)
+    except KafkaException as exc:
+        remedy = "it listens, but is it Kafka? Check HEADRACE_BROKER and the HEADRACE_KAFKA__… security settings."
+        return Finding("kafka", State.PROBLEM, f"{settings.broker}: {exc.args[0].str()}", remedy)
+    return Finding("kafka", State.OK, f"{settings.broker}: {len(cluster.brokers)} broker(s)")
+
+
+def _topics(settings: Settings) -> Finding:
+    from streams.topics import ensure_topics
+
+    try:
+        states = ensure_topics(settings, create=False, timeout_seconds=_SECONDS)
+    except StartError as exc:
+        return Finding("topics", State.PROBLEM, str(exc))
+    missing = [state.name for state in states if not state.partitions]
+    wrong = [f"{state.name}: {state.problem}" for state in states if state.problem and state.partitions]
+    if wrong:
+        return Finding("topics", State.PROBLEM, " ".join(wrong))
+    if missing:
+        return Finding("topics", State.IDLE, f"{len(missing)} are missing", "`headrace topics` or any role makes them.")
+    return Finding("topics", State.OK, f"{len(states)} as they should be")
+
+
+def _triton(settings: Settings) -> Finding:
+    from tritonclient.grpc import InferenceServerClient
+    from tritonclient.utils import InferenceServerException
+
+    url = settings.triton.url
+    if not _listens(url):
+        return _silent("triton", url, "`headrace triton` starts one here, HEADRACE_TRITON__URL names another.")
+    try:
+        with InferenceServerClient(url) as client:
+            ready = client.is_model_ready("sequence", client_timeout=_SECONDS)
+            server = client.get_server_metadata(client_timeout=_SECONDS).version
+    except InferenceServerException as exc:
+        return Finding("triton", State.PROBLEM, f"{url}: {exc.message()}", "it listens, but is it Triton's gRPC port?")
+    if not ready:
+        remedy = "its log says why; lists come from co-visits meanwhile."
+        return Finding("triton", State.PROBLEM, f"{url}: Triton {server}, model `sequence` is not ready", remedy)
+    return Finding("triton", State.OK, f"{url}: Triton {server}, model `sequence` ready")
+
+
+def _worker(settings: Settings) -> Finding:
+    from streams.commands.ask import worker_address
+
+    address = worker_address(settings.http)
+    return _http("worker", address, "/readyz", f"{settings.http.host}:{settings.http.port}", "HEADRACE_HTTP__PORT")
+
+
+def _learner(settings: Settings) -> Finding:
+    listener = f"{settings.metrics_host}:{settings.learner_metrics_port}"
+    return _http("learner", f"http://{listener}", "/metrics", listener, "HEADRACE_LEARNER_METRICS_PORT")
+
+
+def _http(role: str, address: str, path: str, listener: str, setting: str) -> Finding:
+    import httpx
+
+    if not _listens(listener):
+        return Finding(role, State.IDLE, f"nothing listens on {listener}", f"`headrace {role}` starts one.")
+    try:
+        response = httpx.get(address + path, timeout=_SECONDS, verify=False)  # noqa: S501 - it says who it is, no more
+    except httpx.HTTPError as exc:
+        return Finding(role, State.PROBLEM, f"{listener}: {exc}", f"a stranger has the port? Set {setting}.")
+    if response.is_error:
+        body = response.text[:200]
+        ours = "detail" in body
+        remedy = "wait, or see its log." if ours else f"a stranger has the port? Set {setting}."
+        return Finding(role, State.PROBLEM, f"{address}{path}: {response.status_code} {body}", remedy)
+    return Finding(role, State.OK, f"{address}{path} answers")
+
+
+def _silent(name: str, address: str, remedy: str) -> Finding:
+    here = address.rpartition(":")[0] in _LOCAL_HOSTS
+    return Finding(name, State.IDLE if here else State.PROBLEM, f"nothing listens on {address}", remedy)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    return port.isdigit() and is_listening(host.strip("[]"), int(port))

@@ -1,0 +1,79 @@
+"""What is asked of Headrace itself -> the terminal: settings, topics and the lines a worker would reject."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.commands.event_files import Columns
+from streams.commands.validate import Counts, validate
+from streams.settings import PREFIX, Settings, StateSettings, describe
+from streams.topics import ensure_topics
+
+_ANSWER_SECONDS = 5.0
+
+
+def show_settings(settings: Settings, *, as_json: bool) -> None:
+    """Print the settings in force as environment variables, the changed ones marked."""
+    plain = describe(settings)
+    if as_json:
+        print(json.dumps(plain, indent=2))  # noqa: T201 - for programs
+        return
+    folder = Path(Settings.model_fields["data_dir"].default).absolute()
+    defaults = dict(_flat(describe(Settings.model_construct(data_dir=folder))))
+    console = Console(highlight=False, soft_wrap=True)
+    for name, value in _flat(plain):
+        line = escape(f"{name}={value}")
+        console.print(line if defaults.get(name) == value else f"[bold]{line}[/bold]  [dim]# changed[/dim]")
+
+
+def show_topics(settings: Settings, *, create: bool) -> int:
+    """Create and check the topics; return 1 when one is not as Headrace needs it."""
+    table = Table("topic", "partitions", "kept", "state", box=None, header_style="bold")
+    states = ensure_topics(settings, create=create, timeout_seconds=_ANSWER_SECONDS)
+    for state in states:
+        kept = "compacted" if state.cleanup_policy == "compact" else _days(state.retention)
+        found = f"[red]{escape(state.problem)}[/red]" if state.problem else "created" if state.created else "ok"
+        table.add_row(state.name, str(state.partitions), kept, found)
+    Console().print(table)
+    return int(any(state.problem for state in states))
+
+
+def show_rejections(path: Path, columns: Columns, settings: StateSettings, limit: int) -> int:
+    """Print the lines that would be rejected and the counts; return 1 when there are any."""
+    console = Console(highlight=False, soft_wrap=True)
+    counts = Counts()
+    rejections = validate(path, columns, settings, counts)
+    for rejected in itertools.islice(rejections, limit):
+        console.print(escape(f"{path.name}:{rejected.line}: {rejected.reason}: {rejected.detail}"))
+    more = sum(1 for _ in rejections)
+    if more:
+        console.print(f"… and {more:,} more")
+    accepted = ", ".join(f"{count:,} {name}" for name, count in counts.types.most_common())
+    console.print(
+        f"{counts.rows:,} rows: {counts.rows - counts.rejected:,} would be accepted ({accepted or 'none'}; "
+        f"{len(counts.users):,} users, {len(counts.items):,} items), {counts.rejected:,} rejected"
+    )
+    for reason, count in counts.reasons.most_common():
+        console.print(f"  {count:>10,}  {reason}")
+    return int(counts.rejected > 0)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = PREFIX) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value and name != "tokens":
+            yield from _flat(value, f"{prefix}{name.upper()}__")
+        else:
+            shown = json.dumps(value) if isinstance(value, Mapping | list) else "" if value is None else str(value)
+            yield f"{prefix}{name.upper()}", shown
+
+
+def _days(retention_ms: str) -> str:
+    if not retention_ms.isdigit():
+        return "for ever" if retention_ms == "-1" else ""
+    return f"{int(retention_ms) / 86_400_000:g} days"

@@ -1,0 +1,109 @@
+"""people -> decisions: pin, promote, roll back and freeze; the learner carries it out and writes down what it did.
+
+All of it is on `decisions`: wishes under the key `command`, what serves now under its slot, and every decision under
+`log/<generation>/<action>`, which compaction keeps.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+
+from streams.errors import StartError
+from streams.kafka import librdkafka_config
+from streams.learning.model_repository import ModelRepository
+from streams.records import Command, DecisionRecord, encode
+from streams.settings import Settings
+
+COMMAND: Final = "command"
+LOG: Final = "log/"
+_SECONDS: Final = 10.0
+
+Action = Literal["pin", "promote", "rollback", "freeze", "unfreeze"]
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A version on disk."""
+
+    version: int
+    generation: int
+    quality: dict[str, dict[str, float]]
+    """What the learner measured when it wrote the version, by contender and metric."""
+
+
+def versions(settings: Settings) -> list[VersionInfo]:
+    """Return the versions on disk, oldest first."""
+    repository = ModelRepository(settings.models_dir)
+    found = []
+    for version in repository.versions():
+        facts = repository.metadata(version)
+        quality = msgspec.json.decode(facts.get("quality", "{}"))
+        found.append(VersionInfo(version, int(facts.get("generation", 0)), quality))
+    return found
+
+
+def command(settings: Settings, action: Action, *, by: str, version: int | None = None) -> None:
+    """Ask the learner for an action.
+
+    Raises:
+        StartError: there is no such version, or Kafka does not take the command.
+    """
+    if version is not None and version not in ModelRepository(settings.models_dir).versions():
+        raise StartError(f"There is no version {version}; `headrace models` lists them.")
+    if action == "pin" and version is None:
+        raise StartError("Name the version to pin; `headrace models` lists them.")
+    producer = Producer(librdkafka_config(settings, enable_idempotence=True))
+    wish = Command(action, by, time.time_ns() // 1_000_000, version)
+    producer.produce(f"{settings.prefix}decisions", encode(wish), COMMAND, 0)
+    if producer.flush(_SECONDS):
+        raise StartError(f"Kafka at {settings.broker} does not take the command; check the broker.")
+
+
+def log(settings: Settings) -> list[DecisionRecord]:
+    """Return all decisions, oldest first.
+
+    Raises:
+        StartError: Kafka does not answer.
+    """
+    return [msgspec.json.decode(value, type=DecisionRecord) for key, value in _records(settings) if key.startswith(LOG)]
+
+
+def current(settings: Settings) -> DecisionRecord | None:
+    """Return the decision that is in force for the champion, None before the first.
+
+    Raises:
+        StartError: Kafka does not answer.
+    """
+    newest = dict(_records(settings)).get("champion")
+    return msgspec.json.decode(newest, type=DecisionRecord) if newest else None
+
+
+def _records(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    consumer = Consumer(
+        librdkafka_config(
+            settings,
+            group_id=f"{settings.prefix}models",
+            enable_auto_commit=False,
+            enable_partition_eof=True,
+            isolation_level="read_committed",
+        )
+    )
+    try:
+        consumer.assign([TopicPartition(f"{settings.prefix}decisions", 0, OFFSET_BEGINNING)])
+        while True:
+            messages = consumer.consume(500, _SECONDS)
+            for message in messages:
+                if message.error() is not None:  # the end of the partition, or worse
+                    return
+                if message.key() and message.value():
+                    yield message.key().decode(), message.value()
+            if not messages:
+                raise StartError(f"Kafka at {settings.broker} does not answer; check the broker.")
+    except KafkaException as exc:
+        raise StartError(f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}).") from exc
+    finally:
+        consumer.close()

@@ -1,0 +1,1 @@
+"""user states -> lists: the rungs, the scorer on Triton, and who asks."""

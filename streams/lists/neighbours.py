@@ -1,0 +1,62 @@
+"""weights -> neighbours and popularity, for the rungs that need no model."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from engine.weights import Generation
+from streams.instruments import WorkerInstruments
+from streams.learning.weights_follower import WeightsFollower
+from streams.lists.ladder import NeighbourTables
+
+log = structlog.get_logger()
+
+TABLES: Final = ("neighbour_rows", "neighbour_weights", "popularity")
+
+
+class NeighbourFollower:
+    """Holds the newest NeighbourTables; a reader keeps those that it took."""
+
+    def __init__(
+        self, client: Mapping[str, Any], topic: str, instruments: WorkerInstruments, slot: str = "champion"
+    ) -> None:
+        self.tables: NeighbourTables | None = None
+        self._instruments = instruments
+        self._follower = WeightsFollower(
+            client,
+            topic,
+            slot,
+            self._apply,
+            tables=frozenset(TABLES),
+            report=lambda why: log.warning("weights", why=why),
+        )
+        self.start = self._follower.start
+        self.stop = self._follower.stop
+
+    def _apply(self, change: Generation) -> None:
+        self._instruments.generation.set(change.generation)
+        self._instruments.generation_timestamp.set(time.time())
+        if not all(name in change.tables for name in TABLES):
+            return
+        old = self.tables
+        rows_IK, weights_IK, popularity_I = (
+            _merged(before, change, name)
+            for name, before in zip(
+                TABLES, (old.rows_IK, old.weights_IK, old.popularity_I) if old else (None, None, None), strict=True
+            )
+        )
+        self.tables = NeighbourTables(rows_IK, weights_IK, popularity_I, change.generation)
+
+
+def _merged(before: NDArray[Any] | None, change: Generation, name: str) -> NDArray[Any]:
+    """Return a new table: what was, grown, with the changed rows."""
+    new = change.tables[name]
+    table = np.zeros((change.rows, *new.shape[1:]), new.dtype)
+    if before is not None:
+        table[: len(before)] = before
+    table[change.rows_U] = new
+    return table

@@ -1,0 +1,193 @@
+"""All four roles on this machine: which of them run here, on which ports, and until when."""
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+from rich.console import Console
+
+from streams.local.processes import free_port, is_listening, stop_signals
+from streams.local.supervisor import Role, Supervisor, child_environment
+from streams.settings import Settings
+
+_LOCAL: Final = ("127.0.0.1", "localhost")
+_READY_SECONDS: Final = 120.0
+_CHECK_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `up` runs."""
+
+    settings: Settings
+    """With the ports that were found."""
+    roles: tuple[Role, ...]
+
+    @property
+    def api(self) -> str:
+        """Base URL of the worker."""
+        return f"http://{self.settings.http.host}:{self.settings.http.port}"
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Where each role's metrics are."""
+        return {
+            "worker": f"{self.api}/metrics",
+            "learner": f"http://{self.settings.metrics_host}:{self.settings.learner_metrics_port}/metrics",
+        }
+
+    def supervisor(self) -> Supervisor:
+        """Return what runs the plan."""
+        s = self.settings
+        environment = {
+            "HEADRACE_BROKER": s.broker,
+            "HEADRACE_TRITON__URL": s.triton.url,
+            "HEADRACE_TRITON__METRICS_PORT": str(s.triton.metrics_port),
+            "HEADRACE_HTTP__PORT": str(s.http.port),
+            "HEADRACE_WORKER_METRICS_PORT": str(s.worker_metrics_port),
+            "HEADRACE_LEARNER_METRICS_PORT": str(s.learner_metrics_port),
+            "HEADRACE_DATA_DIR": str(s.data_dir),
+        }
+        return Supervisor(self.roles, child_environment(environment), s.data_dir / "logs")
+
+
+def plan(settings: Settings, *, learner_arguments: tuple[str, ...] = (), own_servers: bool = False) -> Plan:
+    """Return which roles run here and where they listen.
+
+    A Kafka or Triton that is elsewhere, or runs here already, is used as it is. Another taken port is replaced.
+
+    Args:
+        settings: as the user made them.
+        learner_arguments: of the command `headrace learner`.
+        own_servers: run a Kafka and a Triton of our own on free ports, whatever runs already.
+    """
+    broker, broker_here = _server(settings.broker, own=own_servers)
+    triton, triton_here = _server(settings.triton.url, own=own_servers)
+    settings = settings.model_copy(
+        update={
+            "broker": broker,
+            "triton": settings.triton.model_copy(
+                update={"url": triton, "metrics_port": _port("127.0.0.1", settings.triton.metrics_port)}
+            ),
+            "http": settings.http.model_copy(update={"port": _port(settings.http.host, settings.http.port)}),
+            "worker_metrics_port": _port(settings.metrics_host, settings.worker_metrics_port),
+            "learner_metrics_port": _port(settings.metrics_host, settings.learner_metrics_port),
+        }
+    )
+    planned = Plan(settings, ())
+    learner = planned.metrics["learner"]
+    roles = [
+        Role("broker", broker, lambda: _kafka_ready(settings), outlives=True) if broker_here else None,
+        Role("triton", triton, lambda: _triton_ready(triton)) if triton_here else None,
+        Role("worker", planned.api, lambda: _answers(f"{planned.api}/readyz")),
+        Role("learner", learner, lambda: _answers(learner), learner_arguments),
+    ]
+    return Plan(settings, tuple(role for role in roles if role))
+
+
+def run_up(settings: Settings) -> int:
+    """Run all roles until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: a role cannot start.
+    """
+    planned = plan(settings)
+    console = Console(highlight=False, soft_wrap=True)
+    supervisor = planned.supervisor()
+    with stop_signals() as stop:
+
+        def stopped() -> None:
+            if stop.is_set():
+                raise _StoppedError
+
+        try:
+            prepare(planned)
+            supervisor.start()
+            for role in planned.roles:
+                seconds = supervisor.wait_until_ready([role.name], _READY_SECONDS, stopped)[role.name]
+                console.print(f"{role.name:8} {role.address:40} ready after {seconds:.1f} s more")
+            console.print(f"API      {planned.api}/docs\nlogs     {supervisor.logs}\nCtrl-C stops all of it.")
+            while not stop.wait(_CHECK_SECONDS):
+                supervisor.check()
+        except _StoppedError:
+            pass
+        finally:
+            began = time.monotonic()
+            supervisor.stop()
+            console.print(f"Stopped in {time.monotonic() - began:.1f} s.")
+    return 0
+
+
+def prepare(planned: Plan) -> None:
+    """Fetch what the local Kafka needs before anything waits for it.
+
+    Raises:
+        StartError: it cannot be fetched.
+    """
+    if any(role.name == "broker" for role in planned.roles):
+        from streams.local.kafka_jars import default_cache, kafka_jars
+
+        kafka_jars(default_cache())
+
+
+class _StoppedError(Exception):
+    """The user has seen enough while roles were starting."""
+
+
+def _server(address: str, *, own: bool) -> tuple[str, bool]:
+    """Return the address to use and whether the server is ours to start."""
+    host, _, port = address.rpartition(":")
+    if own:
+        return f"127.0.0.1:{free_port()}", True
+    return address, host in _LOCAL and not is_listening(host, int(port))
+
+
+def _port(host: str, port: int) -> int:
+    return free_port(host) if port == 0 or is_listening(host, port) else port
+
+
+def _kafka_ready(settings: Settings) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    from streams.kafka import librdkafka_config
+
+    if not is_listening(*_split(settings.broker)):
+        return False
+    try:
+        return bool(AdminClient(librdkafka_config(settings)).list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False
+
+
+def _triton_ready(url: str) -> bool:
+    from tritonclient.grpc import InferenceServerClient
+    from tritonclient.utils import InferenceServerException
+
+    if not is_listening(*_split(url)):
+        return False
+    try:
+        with InferenceServerClient(url) as client:
+            return bool(client.is_model_ready("sequence", client_timeout=2.0))
+    except InferenceServerException:
+        return False
+
+
+def _answers(url: str) -> bool:
+    # Not httpx: it reads the certificates of the whole world for each client, and this is asked again and again.
+    host, port = _split(url.removeprefix("http://").partition("/")[0])
+    connection = HTTPConnection(host, port, timeout=2.0)
+    try:
+        connection.request("GET", f"/{url.split('/', 3)[3]}")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)

@@ -1,0 +1,1 @@
+"""interactions -> user states: the transport, the fold, the table and the order of their effects."""

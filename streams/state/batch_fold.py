@@ -1,0 +1,149 @@
+"""record batch -> changed users: the part of keep-histories that computes. Sends nothing, waits for nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.errors import BrokenStateError, RejectedEventError
+from streams.pseudonyms import pseudonyms
+from streams.records import HISTORY_HEADER, Exposure, Interaction, decode_interaction
+from streams.settings import Settings
+from streams.state.fold import Fold, Folded
+from streams.state.impressions import Impressions
+from streams.state.user_state import DAY_MS, UserState
+from streams.state.user_states import UserStates
+
+Positioned = tuple[Interaction, int]
+"""An interaction and the offset of its record."""
+
+
+class Touched:
+    """A user of a batch."""
+
+    __slots__ = (
+        "added",
+        "cause",
+        "changed",
+        "entries_before",
+        "exposures",
+        "key",
+        "replayed",
+        "state",
+        "user_id",
+        "value",
+        "written_at",
+    )
+
+    def __init__(self, user_id: str, state: UserState) -> None:
+        self.user_id = user_id
+        self.key = user_id.encode()
+        self.state = state
+        self.entries_before = state.entries
+        self.changed = False
+        self.exposures: list[Exposure] = []
+        """Impressions joined in this batch."""
+        self.added: list[Positioned] = []
+        """Folded in this batch and to be answered."""
+        self.replayed: list[Positioned] = []
+        """Folded before a restart and to be answered again: perhaps nobody got the first answer."""
+        self.cause = -1
+        """Offset of the last interaction that the list answers; -1 when there is none."""
+        self.written_at = 0
+        """The broker's timestamp of the cause, epoch milliseconds."""
+        self.value: bytes | None = b""
+        """The state after the batch; None forgets the user."""
+
+
+@dataclass(slots=True)
+class FoldedBatch:
+    """What a batch did."""
+
+    reached: int = -1
+    """Offset of the last interaction read; -1 when the batch was of something else."""
+    touched: dict[str, Touched] = field(default_factory=dict)
+    rejected: list[tuple[Any, RejectedEventError]] = field(default_factory=list)
+    broken: list[tuple[str, bytes | None, RejectedEventError]] = field(default_factory=list)
+    """User, bytes and reason of each state that could not be read; the user starts afresh."""
+    new_items: set[str] = field(default_factory=set)
+    types: Counter[str] = field(default_factory=Counter)
+    """Interactions folded, by type."""
+    replayed: int = 0
+    duplicates: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
+    """Impressions, by what became of them."""
+
+
+class BatchFold:
+    """Folds the records of one partition batch after the other into the users' states."""
+
+    def __init__(self, settings: Settings, states: UserStates, known_items: dict[str, int]) -> None:
+        self._fold = Fold(settings.state)
+        self._impressions = Impressions(settings.impressions)
+        self._max_future_ms = settings.state.max_future_seconds * 1000
+        self._states = states
+        self._known_items = known_items
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
+
+    def fold(self, partition: int, records: Sequence[Any], now_ms: int) -> FoldedBatch:
+        """Fold each record, in order; now_ms bounds the clock skew of producers."""
+        batch = FoldedBatch(reached=records[-1].offset if records else -1)
+        touched_users, known_items, types = batch.touched, self._known_items, batch.types
+        add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
+        for record in records:
+            try:
+                interaction = decode_interaction(record.value, now_ms, max_future_ms)
+                user_id = pseudonym(interaction.user_id)
+                touched = touched_users.get(user_id) or touch(self._states, partition, user_id, batch)
+                folded = add(touched.state, interaction, record.offset)
+            except RejectedEventError as why:
+                batch.rejected.append((record, why))
+                continue
+            if folded is Folded.ADDED:
+                touched.changed = True
+                types[interaction.type] += 1
+                if interaction.item_id not in known_items:
+                    batch.new_items.add(interaction.item_id)
+                followed = touched.added
+            elif folded is Folded.REPLAYED:
+                batch.replayed += 1
+                followed = touched.replayed
+            else:
+                batch.duplicates += 1
+                continue
+            if record.headers and _is_history(record.headers):
+                if not touched.added:
+                    touched.entries_before = touched.state.entries
+                continue
+            followed.append((interaction, record.offset))
+            if touched.state.sections:
+                touched.exposures += self._impressions.take(touched.state, interaction, record.offset, batch.fates)
+            touched.cause = record.offset
+            touched.written_at = record.timestamp
+        self._close(batch, now_ms // DAY_MS)
+        return batch
+
+    def _close(self, batch: FoldedBatch, day: int) -> None:
+        for touched in batch.touched.values():
+            if touched.changed:
+                self._fold.trim(touched.state)
+                touched.state.day = day
+                touched.value = touched.state.encode()
+
+
+def touch(states: UserStates, partition: int, user_id: str, batch: FoldedBatch) -> Touched:
+    """Return a user who is new in the batch, with the state as it is; one that cannot be read is set aside."""
+    try:
+        state = states.get(partition, user_id) or UserState()
+    except BrokenStateError as exc:
+        why = RejectedEventError("broken_state", f"{exc}; the user starts afresh")
+        batch.broken.append((user_id, states.stored(partition, user_id), why))
+        state = UserState()
+    states.keep(partition, user_id, state)
+    touched = batch.touched[user_id] = Touched(user_id, state)
+    return touched
+
+
+def _is_history(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record says that it is history: folded, but neither answered nor made an example."""
+    return any(name == HISTORY_HEADER for name, _ in headers)

@@ -1,0 +1,102 @@
+"""interactions -> user states: each event is folded once, in event time. Pure: no Kafka, no clock, no store."""
+
+from enum import Enum, auto
+from typing import Final
+
+from streams.errors import RejectedEventError
+from streams.records import TYPE_CODES, Interaction
+from streams.settings import StateSettings
+from streams.state.user_state import Entry, UserState, digest_of, entry_bytes, entry_time, without_first
+
+_DAY_MS: Final = 86_400_000
+_DIGEST_BYTES: Final = 8
+
+
+class Folded(Enum):
+    """What became of an interaction."""
+
+    ADDED = auto()
+    REPLAYED = auto()
+    """Read before, by its offset: the state already reflects it."""
+    DUPLICATE = auto()
+    """Its event id is among the user's last ones."""
+
+
+class Fold:
+    """Folds interactions into states, within the bounds that the settings name."""
+
+    def __init__(self, settings: StateSettings) -> None:
+        self._length = settings.history_length
+        self._max_age_ms = settings.max_age_days * _DAY_MS
+        self._max_late_ms = settings.max_late_seconds * 1000
+        self._window_bytes = settings.duplicate_window * _DIGEST_BYTES
+
+    def add(self, state: UserState, interaction: Interaction, offset: int) -> Folded:
+        """Fold one interaction into the state, in place.
+
+        Args:
+            state: of the interaction's user.
+            interaction: decoded, its timestamp in epoch milliseconds.
+            offset: of its record, in the partition that the user belongs to.
+
+        Raises:
+            RejectedEventError: it is too late: older than the user's newest by more than the settings allow.
+        """
+        if offset <= state.offset:
+            return Folded.REPLAYED
+        if self._window_bytes:
+            digest = digest_of(interaction.event_id)
+            if state.window and state.repeats(digest):
+                return Folded.DUPLICATE
+        timestamp: int = interaction.timestamp  # type: ignore[assignment] # decode_interaction made it an int
+        newest = state.newest
+        if timestamp < newest - self._max_late_ms:
+            raise RejectedEventError(
+                "too_late",
+                f"timestamp {timestamp} lies {(newest - timestamp) // 1000} s before the user's newest event",
+                "timestamp",
+            )
+        state.offset = offset
+        if self._window_bytes:
+            state.window = (state.window + digest)[-self._window_bytes :]
+        entry = entry_bytes(interaction.item_id, TYPE_CODES[interaction.type], timestamp)
+        if timestamp >= newest:
+            state.newest = timestamp
+            state.entries += entry
+        else:
+            state.entries = _insert(state, timestamp, entry)
+        state.count += 1
+        if state.count > 2 * self._length:
+            self.trim(state)
+        return Folded.ADDED
+
+    def trim(self, state: UserState) -> None:
+        """Cut the history to its bounds: what stays is the same whether this is done after each event or each batch."""
+        while state.count > self._length or (
+            state.count > 1 and entry_time(state.entries) < state.newest - self._max_age_ms
+        ):
+            state.entries = without_first(state.entries)
+            state.count -= 1
+
+
+def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:
+    """Return the history as it was before replayed interactions, which it already holds at its end.
+
+    An interaction that has since been trimmed away, or was never added, is no longer there to take out.
+    """
+    history = state.history()
+    for interaction in reversed(interactions):
+        entry = Entry(interaction.item_id, TYPE_CODES[interaction.type], interaction.timestamp)  # type: ignore[arg-type]
+        for at in range(len(history) - 1, -1, -1):
+            if history[at] == entry:
+                del history[at:]
+                break
+    return history
+
+
+def _insert(state: UserState, timestamp: int, entry: bytes) -> bytes:
+    """Place a late entry after all that are not younger."""
+    rest = state.entries
+    while rest and entry_time(rest) <= timestamp:
+        rest = without_first(rest)
+    return state.entries[: len(state.entries) - len(rest)] + entry + rest
