@@ -53,6 +53,9 @@ bench-streams: install .headrace/quix/.installed  ## the worker beside a bare lo
 fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+crash: install  ## kill everything at random and count: ARGS="--kills 100 --minutes 15 --seed 7 --report FILE"
+	@$(BIN)/python -m tests.crash $(ARGS)
+
 lock:  ## resolve the dependencies again
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --all-extras --group dev pyproject.toml --output-file requirements.lock

@@ -165,7 +165,9 @@ def learner(
 def replay(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="jsonl, csv or parquet, or online-retail.")] = None,
     *,
-    topic: Annotated[str | None, typer.Option(metavar="NAME", help="Replay a topic instead of a file.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Replay a topic, by its full name, instead of a file.")
+    ] = None,
     columns: ColumnsOption = None,
     speed: Annotated[str, typer.Option(help="1x as it happened, 100x, 200/s or max.")] = "max",
     since: Annotated[

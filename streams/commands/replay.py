@@ -55,7 +55,7 @@ class EventSender:
         self._interactions = settings.prefix + "interactions"
         self._items = settings.prefix + "items"
         self._producer = Producer(librdkafka_config(settings, enable_idempotence=True, linger_ms=linger_ms))
-        partitions = _partitions(self._producer, settings, "interactions")
+        partitions = _partitions(self._producer, settings, self._interactions)
         # Named for each event, by the rule of Kafka's Java clients: a key always meets the partition it met before,
         # and what has no key goes where --resume finds it.
         self.partition_of: Callable[[bytes], int] = lru_cache(1 << 16)(
@@ -211,15 +211,14 @@ def _wait_until(due: float, sender: EventSender, stop: threading.Event) -> None:
 
 
 def _partitions(client: Producer | Consumer, settings: Settings, topic: str) -> int:
-    name = topic if topic.startswith(settings.prefix) else settings.prefix + topic
     try:
-        found = client.list_topics(name, timeout=_ANSWER_SECONDS).topics[name]
+        found = client.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic]
     except KafkaException as exc:
         raise StartError(
             f"Kafka at {settings.broker} does not answer; start it (`headrace broker`) or correct HEADRACE_BROKER."
         ) from exc
     if found.error or not found.partitions:
-        raise StartError(f"Kafka at {settings.broker} has no topic {name}; `headrace topics` creates Headrace's.")
+        raise StartError(f"Kafka at {settings.broker} has no topic {topic}; `headrace topics` creates Headrace's.")
     return len(found.partitions)
 
 

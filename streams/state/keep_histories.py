@@ -158,13 +158,16 @@ class KeepHistories:
         folded, changelog = FoldedBatch(), self._outputs.delivery()
         for user_id in user_ids:
             state = self._states.readable(partition, user_id)
-            if state is None or state.in_flight or state.day >= before_day:
+            if state is None or state.in_flight or not 0 < state.day < before_day:
                 continue
             touched = folded.touched[user_id] = Touched(user_id, state)
             touched.value = None
             folded.fates["expired"] += waiting(state)
             self._states.drop(partition, user_id)
         changed = list(folded.touched.values())
+        if not changed:
+            self._slots[partition].release()
+            return 0
         self._send_states(changed, partition, changelog)
         self._count(folded, 0)
         batch = _Batch(

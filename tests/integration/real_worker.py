@@ -158,6 +158,12 @@ class Deployment:
 
     def send(self, topic: str, key: str | bytes | None, value: object, **extra: Any) -> tuple[int, int]:
         """Put one record on a topic; return partition and offset."""
+        placed = self.queue(topic, key, value, **extra)
+        self.flush()
+        return placed[0]
+
+    def queue(self, topic: str, key: str | bytes | None, value: object, **extra: Any) -> list[tuple[int, int]]:
+        """Send one record without waiting; partition and offset are in the list once `flush` returns."""
         placed: list[tuple[int, int]] = []
 
         def took(error: KafkaError | None, message: Message) -> None:
@@ -165,9 +171,17 @@ class Deployment:
             placed.append((message.partition(), message.offset()))
 
         data = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-        self._producer.produce(self.prefix + topic, data, key, on_delivery=took, **extra)
-        self._producer.flush(20)
-        return placed[0]
+        while True:
+            try:
+                self._producer.produce(self.prefix + topic, data, key, on_delivery=took, **extra)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return placed
+
+    def flush(self) -> None:
+        """Wait until Kafka has what was queued."""
+        assert self._producer.flush(30) == 0
 
     def click(self, user_id: str, item_id: str, **fields: Any) -> str:
         """Send one click of now; return its position."""

@@ -112,6 +112,23 @@ def test_an_item_out_of_stock_is_not_recommended_until_it_is_back(real: Deployme
     until(lambda: "i20" in ids(worker.recommended("nobody", 100)))
 
 
+def test_what_was_shown_and_passed_over_comes_with_the_click_and_also_when_it_arrives_after_it(
+    real: Deployment,
+) -> None:
+    shown = [{"item_id": item_id, "position": place} for place, item_id in enumerate(("i1", "i2", "i3"))]
+    impression = {"event_id": "m1", "user_id": "viewer", "items": shown, "timestamp": now_ms()}
+    real.send("impressions", "viewer", impression)
+    until(lambda: real.workers[0].metric("headrace_impressions_total", fate="shown") == 1)
+    real.click("viewer", "i2")
+    real.send("impressions", "viewer", {**impression, "event_id": "m2", "timestamp": now_ms() - 1000})
+    examples = real.topic("examples")
+    found = [examples.find(lambda m: m.key() == b"viewer" and b"shown" in m.value()) for _ in range(2)]
+    with_click, late = (json.loads(message.value())["shown"][0] for message in found)
+    assert (with_click["impression_id"], with_click["taken"]["item_id"]) == ("m1", "i2")
+    assert [item["item_id"] for item in with_click["passed"]] == ["i1", "i3"]
+    assert (late["impression_id"], late["taken"]["item_id"], "offset" in late) == ("m2", "i2", False)
+
+
 def test_a_late_event_takes_its_place_by_event_time_and_one_too_late_is_set_aside(
     real: Deployment, worker: RealWorker
 ) -> None:

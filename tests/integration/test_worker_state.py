@@ -3,11 +3,16 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from struct import pack
+from zlib import crc32
 
 import pytest
 
+from streams.errors import StartError
 from streams.local.local_broker import LocalBroker
-from tests.integration.real_worker import Deployment, deployment, until
+from streams.state.user_state import DAY_MS, UserState, entry_bytes
+from tests.integration.real_worker import Deployment, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration
 
@@ -37,16 +42,13 @@ def test_two_workers_share_the_partitions_and_a_killed_ones_users_move_with_thei
 
 
 def test_from_an_empty_disk_all_comes_back_but_what_cannot_be_read_which_is_set_aside(real: Deployment) -> None:
-    survivor = real.workers[1]
-    partition = int(real.click("poisoned", "i1").split("/")[1])
-    assert survivor.child.running
-    survivor.child.stop(10)
+    real.workers[1].child.stop(10)
+    request = partition, _ = real.send("requests", "poisoned", {"request_id": "r1", "user_id": "poisoned"})
     real.send(CHANGELOG, "poisoned", b"no state at all", partition=partition)
     worker = real.start()
     for user in USERS:
         assert worker.history(user) == ["i1", "i2", "i3", "i4"]
     assert worker.recommended("poisoned")["user_id"] == "poisoned"  # nothing is known of the user until the next event
-    request = real.send("requests", "poisoned", {"request_id": "r1", "user_id": "poisoned"})
     position = real.click("poisoned", "i5")
     assert worker.history("poisoned", position) == ["i5"]
     found = real.topic("dead-letters").find(lambda message: message.key() == b"poisoned")
@@ -56,3 +58,35 @@ def test_from_an_empty_disk_all_comes_back_but_what_cannot_be_read_which_is_set_
     wanted = b"requests/%d/%d" % request
     assert real.topic("recommendations").find(lambda message: wanted in message.value())
     assert worker.child.running
+
+
+def test_idle_users_are_forgotten_by_store_and_changelog(real: Deployment) -> None:
+    real.workers[2].child.stop(10)
+    today = now_ms() // DAY_MS
+    for number in range(1100):  # of one partition, so that the sweep takes more than one slice
+        days = 2 if number % 2 else 400
+        entry = entry_bytes("i1", 2, now_ms())
+        state = UserState(offset=0, newest=now_ms(), count=1, entries=entry, day=today - days)
+        real.queue(CHANGELOG, f"idle{number}", state.encode(), partition=0)
+    real.flush()
+    worker = real.start()
+    until(lambda: worker.metric("headrace_expired_users_total") == 550)
+    newest = {message.key(): message.value() for message in real.topic(CHANGELOG).drain()}
+    assert [newest[b"idle%d" % number] is None for number in range(1100)] == [n % 2 == 0 for n in range(1100)]
+    assert worker.history(USERS[0])  # of today
+
+
+def test_a_state_of_a_newer_release_stops_the_worker_and_stays_as_it_is(real: Deployment) -> None:
+    real.workers[3].child.stop(10)
+    body = b"known to a later release"
+    value = pack("<BBHI", 9, 0, 0, crc32(body)) + body
+    partition = int(real.click("future", "i1").split("/")[1])
+    real.send(CHANGELOG, "future", value, partition=partition)
+    with suppress(StartError):  # it may end before it serves
+        real.start()
+    worker = real.workers[-1]
+    until(lambda: not worker.child.running)
+    assert worker.child.exit_code == 1
+    assert "version 9" in worker.child.output()
+    [*_, newest] = [message for message in real.topic(CHANGELOG).drain() if message.key() == b"future"]
+    assert newest.value() == value

@@ -11,13 +11,14 @@ from prometheus_client import CollectorRegistry
 from streams.catalogue import Catalogue
 from streams.instruments import WorkerInstruments
 from streams.lists.ladder import Query, RankedList
-from streams.records import RecommendedItem, decode_example, encode
+from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
+from streams.state.join_impressions import JoinImpressions
 from streams.state.keep_histories import KeepHistories
 from streams.state.lease import Lease
 from streams.state.outputs import NotAcknowledgedError
 from streams.state.progress import Progress
-from streams.state.user_state import decode_state
+from streams.state.user_state import UserState, decode_state
 from streams.state.user_states import UserStates
 from tests.builders import NOON, interaction
 
@@ -32,13 +33,13 @@ class Table:
     changelog_topic_name = CHANGELOG
 
     def __init__(self, journal: Journal) -> None:
-        self.rows: dict[bytes, bytes] = {}
+        self.rows: dict[bytes, bytes | None] = {}
         self._journal = journal
 
     def read(self, _partition: int, key: bytes) -> bytes | None:
         return self.rows.get(key)
 
-    def write(self, _partition: int, states: Iterable[tuple[bytes, bytes]], _offset: int) -> None:
+    def write(self, _partition: int, states: Iterable[tuple[bytes, bytes | None]], _offset: int) -> None:
         self.rows.update(states)
         self._journal.append("stored")
 
@@ -131,10 +132,11 @@ class Bench:
         self.table = Table(self.journal)
         self.outputs = HeldOutputs(self.journal)
         self.generation = 1
+        self.states = UserStates(self.table, 100)  # type: ignore[arg-type]
         self.agent = KeepHistories(
             settings,
             self.table,  # type: ignore[arg-type]
-            UserStates(self.table, 100),  # type: ignore[arg-type]
+            self.states,
             self.outputs,  # type: ignore[arg-type]
             Catalogue(),
             OneRung(),  # type: ignore[arg-type]
@@ -217,7 +219,7 @@ async def test_an_event_read_again_is_answered_again_under_the_same_id_and_folde
         for topic in ("headrace.rows", CHANGELOG, "headrace.recommendations"):
             bench.outputs.acknowledge(topic)
         await settle()
-    state = decode_state(bench.table.rows[b"u1"])
+    state = decode_state(bench.table.rows[b"u1"] or b"")
     assert [entry.item_id for entry in state.history()] == ["a", "b"]
     example = decode_example(bench.outputs.values("headrace.examples")[-1])
     assert example.history.items == []
@@ -237,3 +239,83 @@ async def test_a_state_that_cannot_be_read_is_dead_lettered_and_its_user_starts_
     assert (b"u1", b"poison") in [(key, value) for topic, key, value in bench.outputs.sent if "dead" in topic]
     [state] = bench.outputs.values(CHANGELOG)
     assert decode_state(state).count == 1
+
+
+DAY = 20_000
+
+
+def idle(bench: Bench, user_id: str, day: int) -> None:
+    bench.table.rows[user_id.encode()] = UserState(offset=5, day=day).encode()
+
+
+async def test_an_idle_user_is_tombstoned_in_the_changelog_before_the_store_forgets(bench: Bench) -> None:
+    idle(bench, "u1", DAY - 1)
+    forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    await settle()
+    assert bench.outputs.sent == [(CHANGELOG, b"u1", None)]
+    assert b"u1" in bench.table.rows
+    bench.outputs.acknowledge(CHANGELOG)
+    assert await forgetting == 1
+    assert bench.table.rows[b"u1"] is None
+
+
+async def test_a_user_who_came_back_in_the_meantime_is_not_forgotten(bench: Bench) -> None:
+    idle(bench, "u1", DAY - 1)
+    await bench.take([event(9)])  # of today, and not in the store yet
+    assert await bench.agent.forget(0, ["u1"], DAY) == 0
+    assert (CHANGELOG, b"u1", None) not in bench.outputs.sent
+
+
+async def test_what_comes_while_a_user_is_being_forgotten_is_stored_after_the_tombstone(bench: Bench) -> None:
+    idle(bench, "u1", DAY - 1)
+    forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    await settle()
+    await bench.take([event(9)])
+    assert [value is None for topic, _, value in bench.outputs.sent if topic == CHANGELOG] == [True, False]
+    for topic in ("headrace.rows", CHANGELOG):
+        bench.outputs.acknowledge(topic)
+    await forgetting
+    await settle()
+    assert decode_state(bench.table.rows[b"u1"] or b"").offset == 9
+
+
+async def test_nothing_is_forgotten_across_a_rebalance(bench: Bench) -> None:
+    idle(bench, "u1", DAY - 1)
+    await bench.take([event(8, user_id="u2")], [event(9, user_id="u2")])  # both places of the partition are taken
+    forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    await settle()
+    bench.generation = 2
+    for topic in ("headrace.rows", CHANGELOG):
+        bench.outputs.acknowledge(topic)
+    assert await forgetting == 0
+    assert (CHANGELOG, b"u1", None) not in bench.outputs.sent
+
+
+async def test_a_late_impression_gives_an_example_and_no_list(bench: Bench) -> None:
+    await bench.take([event(0, item_id="a"), event(1, item_id="b")])
+    join = JoinImpressions(Settings(), bench.states, bench.agent)
+    shown = Impression("m1", "u1", [Shown("b", 0), Shown("c", 1)], NOON + 1)
+    async for _ in join(Stream(bench.journal, [(0, encode(shown))])):
+        await settle()
+    for topic in ("headrace.rows", CHANGELOG, "headrace.recommendations", "headrace.examples"):
+        bench.outputs.acknowledge(topic)
+        await settle()
+    assert len(bench.outputs.values("headrace.recommendations")) == 1
+    example = decode_example(bench.outputs.values("headrace.examples")[-1])
+    assert (example.history.items, example.outcomes) == (["a"], [])
+    [exposure] = example.shown
+    assert (exposure.impression_id, exposure.taken, exposure.passed) == ("m1", Shown("b", 0), [Shown("c", 1)])
+
+
+async def test_a_click_on_what_was_shown_gives_its_negatives_with_its_outcome(bench: Bench) -> None:
+    join = JoinImpressions(Settings(), bench.states, bench.agent)
+    shown = Impression("m1", "u1", [Shown("b", 0), Shown("c", 1)], NOON)
+    async for _ in join(Stream(bench.journal, [(3, encode(shown))])):
+        await settle()
+    await bench.take([event(4, item_id="b")])
+    for topic in ("headrace.rows", CHANGELOG):
+        bench.outputs.acknowledge(topic)
+    await settle()
+    example = decode_example(bench.outputs.values("headrace.examples")[-1])
+    assert [(one.taken.item_id, one.passed[0].item_id, one.offset) for one in example.shown] == [("b", "c", 4)]
+    assert [outcome.offset for outcome in example.outcomes] == [4]

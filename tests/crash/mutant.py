@@ -1,0 +1,89 @@
+"""`python -m tests.crash.mutant NAME worker`: a worker with a known defect, which the suite must find.
+
+The product has no switch for this: the defect is put into its classes here, before its own command line runs.
+`lost_answer` is no defect of the worker but bad luck, which it must survive; the first defect is seen only with it.
+"""
+
+import asyncio
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from faust.types import TP
+
+from streams import cli
+from streams.state import keep_histories, transport, user_states
+from streams.state.outputs import Delivery, Outputs
+from streams.state.user_state import UserState
+
+_UNLUCKY: Final = 20
+"""Number of the batch whose answer never comes; after a restart there are fewer batches than that."""
+_LATE_SECONDS: Final = 2.0
+
+
+def lost_answer() -> None:
+    """Let one batch wait for ever: it must stay uncommitted, so that it is read again after the next restart."""
+    answer, turn = keep_histories.KeepHistories._answer, itertools.count(1)
+
+    async def unlucky(self: Any, *args: Any) -> None:
+        if next(turn) == _UNLUCKY:
+            await asyncio.Event().wait()
+        await answer(self, *args)
+
+    _replace(keep_histories.KeepHistories, "_answer", unlucky)
+
+
+def highest_offset() -> None:
+    """Commit the highest finished offset, not the end of the finished run."""
+    lost_answer()
+
+    def new_offset(self: transport.Consumer, tp: TP) -> int | None:
+        return max((message.offset + 1 for message in self._runs[tp] if message.acked), default=None)
+
+    _replace(transport.Consumer, "_new_offset", new_offset)
+
+
+def local_before_changelog() -> None:
+    """Write the local store at once and the changelog later: a worker killed in between is ahead of its changelog."""
+    send, begin = Outputs.send, keep_histories.KeepHistories._begin
+
+    def late(self: Outputs, topic: str, key: bytes, value: bytes, delivery: Delivery, **more: Any) -> None:
+        if topic.endswith("-changelog"):
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LATE_SECONDS, lambda: send(self, topic, key, value, delivery, **more))
+        else:
+            send(self, topic, key, value, delivery, **more)
+
+    def begin_and_store(self: Any, *args: Any) -> Any:
+        batch = begin(self, *args)
+        self._table.write(batch.partition, [(touched.key, touched.value) for touched in batch.changed], -1)
+        return batch
+
+    _replace(Outputs, "send", late)
+    _replace(keep_histories.KeepHistories, "_begin", begin_and_store)
+
+
+def no_source_offset() -> None:
+    """Read states as if they did not say which offset they reflect."""
+    decode: Callable[[bytes], UserState] = vars(user_states)["decode_state"]
+
+    def forgetful(value: bytes) -> UserState:
+        state = decode(value)
+        state.offset = -1
+        return state
+
+    _replace(user_states, "decode_state", forgetful)
+
+
+def _replace(where: object, name: str, what: object) -> None:
+    setattr(where, name, what)
+
+
+MUTANTS: Final = {
+    mutate.__name__: mutate for mutate in (lost_answer, highest_offset, local_before_changelog, no_source_offset)
+}
+
+if __name__ == "__main__":
+    MUTANTS[sys.argv.pop(1)]()
+    cli.main()
