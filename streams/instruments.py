@@ -91,6 +91,9 @@ class WorkerInstruments:
             ["fate"],
             registry=registry,
         )
+        self.foreign_writes = Counter(
+            "headrace_foreign_changelog_records", "Found in a partition of ours.", registry=registry
+        )
         self.recovered = Counter("headrace_recovered_records", "Changelog records applied.", registry=registry)
         self.http_seconds = Histogram(
             "headrace_http_request_seconds",

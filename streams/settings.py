@@ -208,7 +208,10 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - as pydantic t
         settings = Settings(**overrides)
     except ValidationError as exc:
         first = exc.errors()[0]
-        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        path = [str(part) for part in first["loc"]]
+        if "tokens" in path:  # what follows is the token itself
+            del path[path.index("tokens") + 1 :]
+        name = PREFIX + "__".join(path).upper()
         raise SettingsError(f"Setting {name} is wrong: {first['msg']} (got {_shown(first)}).") from exc
     except (ValueError, OSError) as exc:  # a file that is no TOML, a group that is no JSON
         raise SettingsError(f"The settings cannot be read: {exc}.") from exc

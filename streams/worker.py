@@ -49,6 +49,7 @@ _BUFFERED_BATCHES: Final = 2
 _FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of one partition: the larger a batch, the more events of one user share a changelog record and a write."""
 _MEASURE_SECONDS: Final = 5.0
+_LAST_BATCHES_SECONDS: Final = 2.0
 _GC_THRESHOLD: Final = (100_000, 20, 100)
 """Python's own (700, 10, 10) took 28 % of the time at full speed, walking states that have no cycles."""
 
@@ -81,8 +82,9 @@ class Worker:
         _log.info("worker_listening", address=self.server.address)
 
     async def stop(self) -> None:
-        """Close the API, send what is queued, let go of the topics."""
+        """Close the API, finish what is under way, let go of the topics."""
         await self.server.stop()
+        await self.keep_histories.wind_up(_LAST_BATCHES_SECONDS)
         await self.scorer.close()
         for close in (self.outputs.close, self.catalogue.stop, self.neighbours.stop):
             await asyncio.to_thread(close)

@@ -178,7 +178,7 @@ class Ladder:
             rows = np.arange(1, min(len(self._catalogue.ids), self._candidates + 1), dtype=np.int32)
             return rows, np.zeros(len(rows), np.float32)
         count = min(self._candidates, len(tables.popularity_I))
-        best = np.argpartition(-tables.popularity_I, count - 1)[:count]
+        best = np.sort(np.argpartition(-tables.popularity_I, count - 1)[:count])  # equally popular ones by row
         best = best[np.argsort(-tables.popularity_I[best], kind="stable")]
         return best.astype(np.int32), tables.popularity_I[best]
 

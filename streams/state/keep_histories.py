@@ -22,6 +22,7 @@ from streams.records import Cause, encode
 from streams.settings import Settings
 from streams.state.batch_fold import BatchFold, FoldedBatch, Touched
 from streams.state.dead_letters import DeadLetters
+from streams.state.foreign_writes import ForeignWrites
 from streams.state.impressions import waiting
 from streams.state.lease import Lease
 from streams.state.outputs import Delivery, Outputs
@@ -91,6 +92,7 @@ class KeepHistories:
         """The consumer group's generation: it changes when partitions may have moved."""
         self._fold = BatchFold(settings, states, catalogue.rows)
         self._dead_letters = DeadLetters(settings.prefix + "dead-letters", outputs, instruments)
+        self._foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
         self._rows_topic = settings.prefix + "rows"
         self._recommendations_topic = settings.prefix + "recommendations"
         self._examples_topic = settings.prefix + "examples"
@@ -99,6 +101,7 @@ class KeepHistories:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
+        self._ending = False
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Fold batch after batch of interactions."""
@@ -110,7 +113,7 @@ class KeepHistories:
         async for event in stream.noack().events():
             partition = event.message.partition
             await self._slots[partition].acquire()
-            if event.message.generation_id != self._generation():
+            if self._ending or event.message.generation_id != self._generation():
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
@@ -133,6 +136,12 @@ class KeepHistories:
         await self._failed.wait()
         assert self._failure is not None
         raise self._failure
+
+    async def wind_up(self, seconds: float) -> None:
+        """Take no more batches and give those under way a moment to finish, so that they can still be committed."""
+        self._ending = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
 
     async def let_go(self, partitions: Sequence[int]) -> None:
         """Give batches under way a moment to finish, then forget the partitions: others may own them now."""
@@ -184,6 +193,7 @@ class KeepHistories:
         message = event.message
         self._lease.check()
         folded = fold(message.partition, message.value, int(time.time() * 1000))
+        self._lease.check()  # the longest part of a batch lies behind us: a worker that was frozen was so in there
         changed = [touched for touched in folded.touched.values() if touched.changed]
         answers = [t for t in folded.touched.values() if t.cause >= 0] if self._serving.recommend else []
         queries = [Query(touched.state.history(), self._serving.k) for touched in answers]
@@ -258,6 +268,8 @@ class KeepHistories:
             await previous.stored.wait()
         if batch.generation == self._generation():
             states = [(touched.key, touched.value) for touched in batch.changed]
+            if states:
+                await self._foreign_writes.check(batch.partition, changelog_offset, len(states))
             if len(states) > _MANY_STATES:
                 await asyncio.to_thread(self._table.write, batch.partition, states, changelog_offset)
             elif states:

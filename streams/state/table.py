@@ -4,6 +4,7 @@ Faust owns the life of the partitions (assignment, recovery, standbys); reads an
 because a Faust table write costs 60 us and allows only one event at a time.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from faust.types import EventT
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.instruments import WorkerInstruments
+from streams.state.user_state import source_offset
 
 _MEBIBYTE: Final = 1 << 20
 _BLOCK_CACHE_BYTES: Final = 64 * _MEBIBYTE
@@ -54,6 +56,8 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
     def __init__(self, app: faust.App, *, instruments: WorkerInstruments, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(app, key_type=bytes, value_type=bytes, options={"driver": "rocksdict"}, **kwargs)
         self._instruments = instruments
+        self.set_back: dict[int, set[bytes]] = defaultdict(set)
+        """By partition: users whose newest record in the changelog reflects less than the store."""
 
     def prepare(self) -> None:
         """Bound the store's memory; to be called before the app starts."""
@@ -70,6 +74,11 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         users = ((key, value) for key, value in stored if key != self.data.offset_key)
         return list(islice(users, count))
 
+    def changelog_offset(self, partition: int) -> int | None:
+        """Return the offset up to which the local store reflects the changelog, None when it holds nothing yet."""
+        offset = self._database(partition).get(self.data.offset_key)
+        return None if offset is None else int(offset)
+
     def write(self, partition: int, states: Iterable[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
         """Write states, already acknowledged by the changelog, and the offset up to which the store reflects it."""
         batch = WriteBatch(raw_mode=True)
@@ -83,10 +92,23 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         self._database(partition).write(batch)
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
-        """Write what the changelog brings during recovery, or to a standby."""
+        """Write what the changelog brings during recovery, or to a standby.
+
+        A state never replaces one that reflects more: a former owner may have written it late (see foreign_writes).
+        """
         for event in batch:
-            records = event.message.value
-            self.write(event.message.partition, ((r.key, r.value) for r in records), records[-1].offset)
+            partition, records = event.message.partition, event.message.value
+            read, set_back = self._database(partition).get, self.set_back[partition]
+            newest: dict[bytes, bytes | None] = {}
+            for record in records:
+                key, value = record.key, record.value
+                held = newest[key] if key in newest else read(key)
+                if value is None or held is None or source_offset(value) >= source_offset(held):
+                    newest[key] = value
+                    set_back.discard(key)
+                else:
+                    set_back.add(key)
+            self.write(partition, newest.items(), records[-1].offset)
             self._instruments.recovered.inc(len(records))
 
     def size_bytes(self) -> Mapping[int, int]:

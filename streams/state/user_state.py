@@ -136,6 +136,13 @@ def last_day(value: bytes) -> int:
     return int(_BODY.unpack_from(value, _HEADER.size)[2])
 
 
+def source_offset(value: bytes | None) -> int:
+    """Return the `offset` of an encoded state without decoding it; -1 when it has none that can be read."""
+    if value is None or len(value) < _HEADER.size + _BODY_1.size:
+        return -1
+    return int(_BODY_1.unpack_from(value, _HEADER.size)[1])  # both layouts begin alike
+
+
 def digest_of(event_id: str) -> bytes:
     """Return 8 bytes by which a repeated event is recognised."""
     return bytes(xxh3_64_digest(event_id.encode()))

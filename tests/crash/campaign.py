@@ -23,6 +23,7 @@ _TICK_SECONDS: Final = 0.05
 _START_SECONDS: Final = 90.0
 _DRAIN_SECONDS: Final = 180.0
 _HTTP_CLIENTS: Final = 4
+_CALM_CHECKS: Final = 40
 
 
 @dataclass
@@ -202,8 +203,11 @@ class Campaign:
 
     def _histories_over_http(self, events: count.Accepted, start_ms: int) -> count.Histories:
         """Ask one worker for every user; it asks the others for theirs."""
-        worker = next(worker for worker in self.deployment.workers if worker.pid and worker.wanted)
-        self._until(lambda: self.deployment.ready(worker), _START_SECONDS, "a worker is ready")
+        wanted = [worker for worker in self.deployment.workers if worker.wanted]
+        for _ in range(_CALM_CHECKS):  # a rebalance may be about to begin
+            self._tick(None)
+            self._until(lambda: all(map(self.deployment.ready, wanted)), _START_SECONDS, "all workers are ready")
+        worker = wanted[0]
         with (
             httpx.Client(base_url=self.deployment.api(worker), timeout=30) as client,
             ThreadPoolExecutor(_HTTP_CLIENTS) as pool,

@@ -6,8 +6,12 @@ The product has no switch for this: the defect is put into its classes here, bef
 
 import asyncio
 import itertools
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from faust.types import TP
@@ -20,6 +24,8 @@ from streams.state.user_state import UserState
 _UNLUCKY: Final = 20
 """Number of the batch whose answer never comes; after a restart there are fewer batches than that."""
 _LATE_SECONDS: Final = 2.0
+_FREEZE_SECONDS: Final = 12
+"""The session timeout, and time for the others to take over and to write."""
 
 
 def lost_answer() -> None:
@@ -76,12 +82,31 @@ def no_source_offset() -> None:
     _replace(user_states, "decode_state", forgetful)
 
 
+def zombie() -> None:
+    """Freeze one worker after it looked at its lease and before it sends states; it wakes when others own its users.
+
+    No defect, but the moment that a lease cannot guard: its states must be written over.
+    """
+    send, turn = keep_histories.KeepHistories._send_states, itertools.count(1)
+    marker = Path(os.environ["HEADRACE_DATA_DIR"]) / "frozen"
+
+    def send_late(self: Any, *args: Any) -> None:
+        if next(turn) == 10 * _UNLUCKY and not marker.exists():
+            marker.touch()
+            subprocess.Popen(["/bin/sh", "-c", f"sleep {_FREEZE_SECONDS}; kill -CONT {os.getpid()}"])
+            os.kill(os.getpid(), signal.SIGSTOP)
+        send(self, *args)
+
+    _replace(keep_histories.KeepHistories, "_send_states", send_late)
+
+
 def _replace(where: object, name: str, what: object) -> None:
     setattr(where, name, what)
 
 
 MUTANTS: Final = {
-    mutate.__name__: mutate for mutate in (lost_answer, highest_offset, local_before_changelog, no_source_offset)
+    mutate.__name__: mutate
+    for mutate in (lost_answer, highest_offset, local_before_changelog, no_source_offset, zombie)
 }
 
 if __name__ == "__main__":

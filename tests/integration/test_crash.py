@@ -23,6 +23,14 @@ def test_worker_learner_triton_and_broker_are_killed_and_a_worker_frozen_and_not
     assert report.figures["events"] > 500
 
 
+def test_what_a_zombie_writes_late_is_written_over(tmp_path: Path) -> None:
+    """Two workers; one is frozen between its lease and its changelog, and wakes when the other owns its users."""
+    deployment = Deployment(tmp_path, model=False, mutant="zombie")
+    report = Campaign(deployment, rate=80, seed=1).run(iter(["worker_join", "worker_leave"]), 2, seconds=36)
+    assert (tmp_path / "frozen").exists()
+    assert report.problems == []
+
+
 def one_kill(broker: LocalBroker, folder: Path, mutant: str | None) -> Report:
     """One worker, without a model, killed while it is fed."""
     deployment = Deployment(

@@ -34,7 +34,11 @@ class Table:
 
     def __init__(self, journal: Journal) -> None:
         self.rows: dict[bytes, bytes | None] = {}
+        self.set_back: dict[int, set[bytes]] = {}
         self._journal = journal
+
+    def changelog_offset(self, _partition: int) -> int | None:
+        return None  # nothing stored yet, so nobody else can have written
 
     def read(self, _partition: int, key: bytes) -> bytes | None:
         return self.rows.get(key)

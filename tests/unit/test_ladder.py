@@ -1,0 +1,139 @@
+"""A list always comes: from the first rung that answers in time, filled by those below, marked with what gave it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streams.catalogue import Catalogue
+from streams.instruments import WorkerInstruments
+from streams.lists.ladder import Ladder, NeighbourTables, Query, RankedList
+from streams.records import Item
+from streams.settings import Settings
+from streams.state.user_state import Entry
+from tests.fakes import FakeScorer
+
+ITEMS = 8
+
+
+class Tables:
+    """What i1 and i2 are taken with; i5 is what most take, then i4."""
+
+    def __init__(self) -> None:
+        rows_IK, weights_IK = np.zeros((ITEMS + 1, 2), np.int32), np.zeros((ITEMS + 1, 2), np.float32)
+        rows_IK[1], weights_IK[1] = [6, 7], [0.5, 0.4]
+        rows_IK[2], weights_IK[2] = [7, 3], [0.5, 0.1]
+        popularity_I = np.array([0, 1, 1, 1, 3, 4, 1, 1, 1], np.float32)
+        self.tables: NeighbourTables | None = NeighbourTables(rows_IK, weights_IK, popularity_I, 9)
+
+
+class Bench:
+    def __init__(self, **settings: object) -> None:
+        self.scorer = FakeScorer(ITEMS + 1)
+        self.neighbours = Tables()
+        self.catalogue = Catalogue()
+        for number in range(1, ITEMS + 1):
+            self.catalogue.add_row(f"i{number}")
+        self.instruments = WorkerInstruments(CollectorRegistry())
+        self.ladder = Ladder(self.scorer, self.neighbours, self.catalogue, Settings(**settings), self.instruments)  # type: ignore[arg-type]
+
+    async def ask(self, *history: str, k: int = 3, exclude: Sequence[str] = (), seconds: float = 1.0) -> RankedList:
+        entries = [Entry(item_id, 2, 1000 * at) for at, item_id in enumerate(history)]
+        [ranking] = await self.ladder.recommend([Query(entries, k, frozenset(exclude))], seconds)
+        return ranking
+
+
+def ids(ranking: RankedList) -> list[str]:
+    return [item.item_id for item in ranking.items]
+
+
+async def test_the_models_list_comes_in_its_order_with_its_version() -> None:
+    ranking = await Bench().ask("i2")
+    assert (ids(ranking), ranking.rung, ranking.version) == (["i3", "i4", "i5"], "triton", 1)
+    assert {item.source for item in ranking.items} == {"sequence"}
+
+
+@pytest.mark.parametrize("fault", ["dead", "late", "no time left"])
+async def test_without_the_model_neighbours_answer_then_popularity_fills_up(fault: str) -> None:
+    bench = Bench()
+    bench.scorer.failure = ConnectionError() if fault == "dead" else None
+    bench.scorer.late = fault == "late"
+    ranking = await bench.ask("i1", "i2", k=4, seconds=0.0 if fault == "no time left" else 1.0)
+    # i7: 0.5 after i2 and 0.9 * 0.4 after i1; i6: 0.9 * 0.5; i3: 0.1; then the most popular
+    assert ids(ranking) == ["i7", "i6", "i3", "i5"]
+    assert [item.score for item in ranking.items] == [0.86, 0.45, 0.1, 4.0]
+    assert [item.source for item in ranking.items] == ["covisit"] * 3 + ["popular"]
+    assert (ranking.rung, ranking.version, ranking.generation) == ("covisit", 0, 9)
+
+
+async def test_a_stranger_gets_what_is_popular() -> None:
+    bench = Bench()
+    bench.scorer.failure = ConnectionError()
+    ranking = await bench.ask(k=2)
+    assert (ids(ranking), ranking.rung) == (["i5", "i4"], "popular")
+
+
+async def test_before_the_first_generation_the_catalogue_answers_from_its_beginning() -> None:
+    bench = Bench()
+    bench.scorer.failure, bench.neighbours.tables = ConnectionError(), None
+    ranking = await bench.ask("i1", k=2)
+    assert (ids(ranking), ranking.rung, ranking.generation) == (["i1", "i2"], "popular", 0)
+
+
+async def test_a_short_list_of_the_model_is_filled_from_the_next_rung() -> None:
+    bench = Bench(triton={"candidates": 10})
+    bench.scorer.rows = 3  # it knows i1 and i2 only
+    ranking = await bench.ask("i1", k=4)
+    assert ids(ranking) == ["i2", "i1", "i6", "i7"]
+    assert [item.source for item in ranking.items] == ["sequence", "sequence", "covisit", "covisit"]
+    assert ranking.rung == "triton"
+
+
+async def test_retired_excluded_and_unknown_items_are_left_out_of_every_rung() -> None:
+    bench = Bench()
+    bench.catalogue.describe("i3", None)
+    bench.catalogue.describe("i5", Item("i5", in_stock=False))
+    assert ids(await bench.ask("i2", exclude=["i4", "nobody knows"])) == ["i6", "i7", "i8"]
+    bench.scorer.failure = ConnectionError()
+    assert ids(await bench.ask("i2", k=8, exclude=["i4"])) == ["i7", "i1", "i2", "i6", "i8"]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(True, ["i4", "i5", "i6"]), (False, ["i3", "i4", "i5"])])
+async def test_what_was_seen_is_left_out_when_the_setting_says_so(setting: bool, expected: list[str]) -> None:  # noqa: FBT001 - it is one
+    assert ids(await Bench(serving={"filter_seen": setting}).ask("i3", "i2")) == expected
+
+
+async def test_after_a_failure_only_one_list_at_a_time_tries_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, now = Bench(), [100.0]
+    monkeypatch.setattr("streams.lists.ladder.time.monotonic", lambda: now[0])
+    bench.scorer.failure = ConnectionError()
+    await bench.ask("i1")
+    await bench.ask("i1")
+    assert len(bench.scorer.asked) == 1
+    now[0] += 0.21
+    await bench.ask("i1")
+    await bench.ask("i1")
+    assert len(bench.scorer.asked) == 2
+    bench.scorer.failure, now[0] = None, now[0] + 0.21
+    assert [(await bench.ask("i1")).rung for _ in range(3)] == ["triton"] * 3
+    failures = bench.instruments.registry.get_sample_value(
+        "headrace_scorer_failures_total", {"reason": "ConnectionError"}
+    )
+    assert failures == 2
+
+
+async def test_many_users_are_asked_for_in_batches_and_answered_in_order() -> None:
+    bench = Bench(triton={"batch_users": 3})
+    queries = [Query([Entry(f"i{number % ITEMS + 1}", 2, 0)], 1) for number in range(8)]
+    rankings = await bench.ladder.recommend(queries, 1.0)
+    assert [len(batch) for batch in bench.scorer.asked] == [3, 3, 2]
+    assert [ids(ranking) for ranking in rankings] == [[f"i{(number + 1) % ITEMS + 1}"] for number in range(8)]
+
+
+def test_similar_items_are_the_neighbours_that_can_be_had() -> None:
+    bench = Bench()
+    bench.catalogue.describe("i6", None)
+    assert [item.item_id for item in bench.ladder.similar("i1", 5) or []] == ["i7"]
+    assert bench.ladder.similar("i8", 5) == []
+    assert bench.ladder.similar("never seen", 5) is None

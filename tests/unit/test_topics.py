@@ -1,0 +1,63 @@
+"""Each topic is kept as its readers need it; one that is not stops the start, named, with what to do."""
+
+import pytest
+
+from streams.errors import StartError
+from streams.settings import Settings
+from streams.topics import BY_USER, SPECS, TopicState, _state, check_topics
+
+SPEC = {spec.name: spec for spec in SPECS}
+SETTINGS = Settings()
+
+
+def found(name: str, partitions: int | None, config: dict[str, str] | None = None, *, others: int = 4) -> TopicState:
+    """Return what is found of a topic that exists with so many partitions, interactions with `others`."""
+    spec = SPEC[name]
+    existing = {"headrace.interactions": others}
+    if partitions:
+        existing[f"headrace.{name}"] = partitions
+    fitting = spec.config | (config or {})
+    return _state(SETTINGS, spec, existing, {f"headrace.{name}": fitting}, created=False)
+
+
+def test_topics_of_a_user_share_their_partitions_and_logs_of_one_order_have_one() -> None:
+    assert {name for name, spec in SPEC.items() if spec.partitions == BY_USER} == {
+        "interactions", "impressions", "requests", "recommendations", "examples",
+    }  # fmt: skip
+    assert {spec.partitions for spec in SPECS} == {BY_USER, 1}
+
+
+def test_rows_are_never_compacted_and_never_expire() -> None:
+    """An item's row is its rank in that log: a record gone is every later item's row moved."""
+    assert SPEC["rows"].config == {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
+def test_dead_letters_take_a_record_that_is_larger_than_any_other_topic_takes() -> None:
+    assert int(SPEC["dead-letters"].config["max.message.bytes"]) >= 16 * 2**20
+
+
+@pytest.mark.parametrize("name", list(SPEC))
+def test_a_topic_as_it_was_created_fits(name: str) -> None:
+    assert found(name, SPEC[name].partitions or 4).problem is None
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (found("requests", None), "headrace topics"),
+        (found("requests", 3), "3 partitions"),
+        (found("rows", 2), "must have 1"),
+        (found("rows", 1, {"cleanup.policy": "compact"}), "cleanup.policy is compact, not delete"),
+        (found("rows", 1, {"retention.ms": "604800000"}), "retention.ms is 604800000, not -1"),
+        (found("weights", 1, {"cleanup.policy": "delete"}), "cleanup.policy is delete, not compact"),
+    ],
+)
+def test_a_topic_that_does_not_fit_stops_the_start(state: TopicState, said: str) -> None:
+    with pytest.raises(StartError) as stopped:
+        check_topics([found("interactions", 4), state])
+    assert state.name in str(stopped.value)
+    assert said in str(stopped.value)
+
+
+def test_as_many_partitions_as_interactions_has_are_right_whatever_the_setting_says() -> None:
+    assert found("requests", 16, others=16).problem is None
