@@ -50,6 +50,7 @@ _FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of one partition: the larger a batch, the more events of one user share a changelog record and a write."""
 _MEASURE_SECONDS: Final = 5.0
 _LAST_BATCHES_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 8.0
 _GC_THRESHOLD: Final = (100_000, 20, 100)
 """Python's own (700, 10, 10) took 28 % of the time at full speed, walking states that have no cycles."""
 
@@ -179,16 +180,27 @@ async def _run(settings: Settings, partitions: int) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    await app.start()
-    waiting = [asyncio.create_task(stopped.wait()), asyncio.create_task(app.wait_until_stopped())]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    living = asyncio.create_task(_live(app))
+    told = asyncio.create_task(stopped.wait())
+    await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
     if reason := app.crash_reason:
         _log.error("worker_stopped", reason=str(reason))
         # Nothing may be sent or committed any more, so there is nothing to tidy up.
         sys.stderr.flush()
         os._exit(1)
-    await app.stop()
+    if living.done():
+        living.result()
+    _, unfinished = await asyncio.wait([asyncio.create_task(app.stop())], timeout=_STOP_SECONDS)
+    if unfinished:  # Kafka is gone, or the worker was still joining: what is not committed will be read again
+        _log.warning("worker_cut_short", after_seconds=_STOP_SECONDS)
+        sys.stderr.flush()
+        os._exit(0)
     return 0
+
+
+async def _live(app: faust.App) -> None:
+    await app.start()
+    await app.wait_until_stopped()
 
 
 def _faust_app(settings: Settings, partitions: int) -> faust.App:

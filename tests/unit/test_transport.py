@@ -67,3 +67,18 @@ async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(c
     consumer.beacon = SimpleNamespace(root=None)
     assert [found async for found in consumer.getmany(1.0)] == []
     consumer.perform_seek.assert_awaited_once()
+
+
+async def test_an_agent_that_raises_stops_the_worker() -> None:
+    """Faust's own consumer commits and goes on with the next batch."""
+    crashed: list[BaseException] = []
+
+    class App:
+        async def crash(self, reason: BaseException) -> None:
+            crashed.append(reason)
+
+    reason = RuntimeError("in an agent")
+    consumer = Consumer.__new__(Consumer)
+    consumer.app = App()
+    await consumer.on_task_error(reason)
+    assert crashed == [reason]

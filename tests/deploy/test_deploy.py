@@ -1,0 +1,83 @@
+"""What is deployed is configured by settings that exist and watched by instruments that are declared."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from streams.instruments import declared_names
+from streams.settings import load_settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BY_TRITON = {"HEADRACE_BACKEND"}
+"""Read by the backend in Triton, not by a role."""
+
+
+def documents() -> Iterator[tuple[str, Any]]:
+    for path in sorted(DEPLOY.rglob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            yield path.name, document
+
+
+def settings_of(part: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each HEADRACE_ variable of a document, however it is set; None for a value given elsewhere."""
+    if isinstance(part, list):
+        for one in part:
+            yield from settings_of(one)
+    elif isinstance(part, dict):
+        if str(part.get("name", "")).startswith("HEADRACE_"):
+            yield part["name"], part.get("value")
+        for name, value in part.items():
+            if name.startswith("HEADRACE_"):
+                yield name, value
+            else:
+                yield from settings_of(value)
+
+
+def expressions() -> Iterator[str]:
+    for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            assert rule["annotations"]["summary"]
+            yield rule["expr"]
+    for panel in json.loads((DEPLOY / "dashboard.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def test_every_setting_of_a_manifest_is_one_that_the_roles_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {name: value for _, document in documents() for name, value in settings_of(document)}
+    assert len(found) > 5
+    for name, value in found.items():
+        if name not in BY_TRITON and value is not None and "$" not in str(value):
+            monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("HEADRACE_HTTP__TOKENS", '{"a-long-secret": ["events", "read"]}')
+    load_settings()
+
+
+def test_the_backend_is_told_what_to_follow() -> None:
+    told = [
+        json.loads(value) for _, document in documents() for name, value in settings_of(document) if name in BY_TRITON
+    ]
+    assert len(told) == 2
+    assert all({"consumer", "topic", "slot"} == set(one) for one in told)
+
+
+def test_alerts_and_the_dashboard_name_only_declared_instruments() -> None:
+    declared = declared_names()
+    for expression in expressions():
+        names = re.findall(r"headrace_\w+", expression)
+        assert names or "up{" in expression, expression
+        for name in names:
+            family = re.sub(r"_(total|bucket|sum|count)$", "", name)
+            assert family in declared, f"{name} in {expression}"
+
+
+def test_what_compose_mounts_is_there() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
+    files = [DEPLOY / source for source in mounted if source.startswith("./")]
+    assert files
+    assert all(file.is_file() for file in files)
