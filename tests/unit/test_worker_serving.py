@@ -9,15 +9,15 @@ from faust.types import TP
 
 from streams.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
-from streams.fold import Fold
-from streams.ladder import Query, RankedList
-from streams.progress import Progress
+from streams.lists.ladder import Query, RankedList
+from streams.lists.serving import WorkerServing
 from streams.pseudonyms import pseudonyms
 from streams.records import RecommendedItem
-from streams.serving import WorkerServing
 from streams.settings import Settings, StateSettings
-from streams.user_state import UserState
-from streams.user_states import UserStates
+from streams.state.fold import Fold
+from streams.state.progress import Progress
+from streams.state.user_state import UserState
+from streams.state.user_states import UserStates
 from tests.builders import interaction
 
 CHANGELOG = "changelog"
@@ -120,7 +120,7 @@ async def test_a_list_is_computed_from_the_history_as_it_is() -> None:
 async def test_a_read_after_a_position_waits_until_it_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.remember("u1", "a")
-    monkeypatch.setattr("streams.serving._AFTER_SECONDS", 0.01)
+    monkeypatch.setattr("streams.lists.serving._AFTER_SECONDS", 0.01)
     with pytest.raises(TimeoutError):
         await bench.serving.history("u1", "interactions/0/1")
     bench.remember("u1", "a", "b")
