@@ -24,6 +24,8 @@ _START_SECONDS: Final = 90.0
 _DRAIN_SECONDS: Final = 180.0
 _HTTP_CLIENTS: Final = 4
 _CALM_CHECKS: Final = 40
+_SHOWN: Final = 20
+"""Lost events that are named."""
 
 
 @dataclass
@@ -183,6 +185,9 @@ class Campaign:
         for place, verdict in verdicts.items():
             report.figures[f"lost_in_{place}"] = len(verdict.lost)
             report.figures[f"doubled_in_{place}"] = verdict.doubled
+        for number in sorted(lost)[:_SHOWN]:
+            missing_in = [place for place, verdict in verdicts.items() if number in verdict.lost]
+            report.problems.append(f"event {number} at {events.offset_of[number]} is not in {', '.join(missing_in)}")
         if feed.sent != len(events):
             report.problems.append(f"the feed sent {feed.sent} events and Kafka has {len(events)}")
         for name in ("lost", "doubled", "misplaced_users", "unanswered"):
