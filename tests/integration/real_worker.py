@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
+from streams.errors import StartError
 from streams.local.processes import Child, free_port
 from streams.settings import Settings
 from streams.topics import ensure_topics
@@ -135,7 +136,15 @@ class Deployment:
         self._topics: list[Topic] = []
 
     def start(self, **settings: str) -> RealWorker:
-        """Start one more worker; return when it serves."""
+        """Start one more worker; return when it serves. A free port may be taken before it listens: then once more."""
+        with suppress(StartError):
+            return self._start(settings)
+        if "already in use" not in self.workers[-1].child.output():
+            raise StartError(f"no worker: {self.workers[-1].child.output()}")
+        self.workers.pop()
+        return self._start(settings)
+
+    def _start(self, settings: Mapping[str, str]) -> RealWorker:
         name, port = f"worker-{len(self.workers)}", free_port()
         environment = {
             **os.environ,

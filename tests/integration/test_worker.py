@@ -119,7 +119,7 @@ def test_what_was_shown_and_passed_over_comes_with_the_click_and_also_when_it_ar
     impression = {"event_id": "m1", "user_id": "viewer", "items": shown, "timestamp": now_ms()}
     real.send("impressions", "viewer", impression)
     until(lambda: real.workers[0].metric("headrace_impressions_total", fate="shown") == 1)
-    real.click("viewer", "i2")
+    assert real.workers[0].history("viewer", real.click("viewer", "i2")) == ["i2"]
     real.send("impressions", "viewer", {**impression, "event_id": "m2", "timestamp": now_ms() - 1000})
     examples = real.topic("examples")
     found = [examples.find(lambda m: m.key() == b"viewer" and b"shown" in m.value()) for _ in range(2)]
