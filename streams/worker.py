@@ -95,6 +95,10 @@ class Worker:
         topic = self.table.changelog_topic_name
         await self.keep_histories.let_go([tp.partition for tp in revoked if tp.topic == topic])
 
+    async def take(self, _app: faust.App, _assigned: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
+        """Begin with the partitions that were given to this worker."""
+        self.keep_histories.take()
+
     async def measure(self) -> None:
         """Set the gauges."""
         known = self.catalogue.catalogue
@@ -155,6 +159,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)
     app.on_partitions_revoked.connect(worker.let_go)
+    app.on_partitions_assigned.connect(worker.take)
     app.on_start = _both(worker.start, app.on_start)
     app.on_stop = _both(worker.stop, app.on_stop)
     return worker

@@ -102,6 +102,8 @@ class KeepHistories:
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._ending = False
+        self._revoked = False
+        """Partitions were taken away and the next are not known yet; meanwhile the generation is still the old one."""
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Fold batch after batch of interactions."""
@@ -113,7 +115,7 @@ class KeepHistories:
         async for event in stream.noack().events():
             partition = event.message.partition
             await self._slots[partition].acquire()
-            if self._ending or event.message.generation_id != self._generation():
+            if self._ending or self._revoked or event.message.generation_id != self._generation():
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
@@ -145,12 +147,20 @@ class KeepHistories:
 
     async def let_go(self, partitions: Sequence[int]) -> None:
         """Give batches under way a moment to finish, then forget the partitions: others may own them now."""
+        self._revoked = True
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=1.0)
         for partition in partitions:
             self._states.forget(partition)
             self._progress.forget(partition)
             self._tail.pop(partition, None)
+
+    def take(self) -> None:
+        """Begin with the partitions that were assigned: recovery brings what is newer than memory."""
+        for partition in self._states.partitions():
+            self._states.forget(partition)
+        self._tail.clear()
+        self._revoked = False
 
     async def forget(self, partition: int, user_ids: Sequence[str], before_day: int) -> int:
         """Tombstone those users in whose state nothing was folded since a day; return how many.
@@ -160,7 +170,7 @@ class KeepHistories:
         """
         generation = self._generation()
         await self._slots[partition].acquire()
-        if generation != self._generation():
+        if self._revoked or generation != self._generation():
             self._slots[partition].release()
             return 0
         self._lease.check()

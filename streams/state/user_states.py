@@ -54,6 +54,10 @@ class UserStates:
             for user_id in [name for name, state in islice(users.items(), 2 * surplus) if not state.in_flight]:
                 del users[user_id]
 
+    def partitions(self) -> list[int]:
+        """Return those of which users are held in memory."""
+        return list(self._users)
+
     def forget(self, partition: int) -> None:
         """Let go of a partition."""
         self._users.pop(partition, None)

@@ -185,6 +185,27 @@ async def test_nothing_is_stored_before_the_changelog_has_it_and_nothing_is_answ
     assert bench.journal[-1] == "finished 0"
 
 
+async def test_a_batch_that_waited_while_its_partition_was_taken_away_is_not_begun(bench: Bench) -> None:
+    taking = asyncio.create_task(bench.take([event(0)], [event(1)], [event(2)]))
+    while len(bench.outputs.values(CHANGELOG)) < 2:  # two batches are under way, the third waits for one of them
+        await settle()
+    await bench.agent.let_go([0])
+    bench.outputs.acknowledge("headrace.rows")
+    bench.outputs.acknowledge(CHANGELOG)
+    await settle()
+    bench.outputs.acknowledge("headrace.recommendations")
+    await taking
+    assert len(bench.outputs.values(CHANGELOG)) == 2
+    assert not len(bench.states)
+
+
+async def test_memory_is_empty_when_partitions_are_assigned(bench: Bench) -> None:
+    await bench.take([event(0)])
+    assert len(bench.states) == 1
+    bench.agent.take()
+    assert not len(bench.states)
+
+
 async def test_a_refused_record_stops_the_worker_and_finishes_nothing(bench: Bench) -> None:
     await bench.take([event(0)])
     bench.outputs.acknowledge("headrace.rows")
