@@ -20,8 +20,11 @@ from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry, start_http_server
 
 from engine.online.checkpoint import newest_checkpoint, write_checkpoint
+from engine.online.config import online_config
+from engine.online.examples import Examples
 from engine.online.guards import SpoiledError
-from engine.online.prequential import Examples, OnlineLearner, Quality, online_config
+from engine.online.prequential import OnlineLearner
+from engine.online.quality import Quality
 from streams.commands.event_files import Columns, accepted
 from streams.errors import StartError
 from streams.instruments import LearnerInstruments

@@ -4,7 +4,6 @@ Knows nothing of Triton or Kafka. Legend: B histories, K items asked for, I rows
 """
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +13,6 @@ from numpy.typing import NDArray
 from engine.batch import HistoryBatch
 from engine.blending.scoring import build
 from engine.weights import Arrays, Generation, Weights, WeightsError
-
-
-def joined(batches: Sequence[HistoryBatch]) -> HistoryBatch:
-    """Return the histories of all, in order."""
-    return HistoryBatch(
-        np.concatenate([batch.rows_T for batch in batches]),
-        np.concatenate([batch.types_T for batch in batches]),
-        np.concatenate([batch.times_T for batch in batches]),
-        np.concatenate([batch.lengths_B for batch in batches]),
-    )
 
 
 @dataclass(frozen=True)

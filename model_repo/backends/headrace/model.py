@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from engine.batch import HistoryBatch
-from engine.blending.serving import ServedModel, joined
+from engine.batch import HistoryBatch, joined
+from engine.blending.serving import ServedModel
 from engine.weights import load, metadata
 from streams.learning.weights_follower import WeightsFollower
 from streams.local.memory import drop_library_pages
