@@ -46,6 +46,6 @@ class OnlineConfig:
     drift: DriftConfig = field(default_factory=DriftConfig)
 
 
-def online_config(preset: str, policy: Policy = "fresh") -> OnlineConfig:
-    """The learner's config with a preset of the model (`tiny`, `small`, `base`) and a policy of the gate."""
-    return OnlineConfig(model=ModelConfig.preset(preset), gate=GateConfig(policy=policy))
+def online_config(preset: str, policy: Policy = "fresh", canary_share: float = 0.1) -> OnlineConfig:
+    """The learner's config with a preset of the model (`tiny`, `small`, `base`) and what the gate goes by."""
+    return OnlineConfig(model=ModelConfig.preset(preset), gate=GateConfig(policy=policy, canary_share=canary_share))

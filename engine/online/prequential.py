@@ -110,8 +110,9 @@ class OnlineLearner:
         """Lets a decision take effect: a new anchor, or back to the old one, with all that was learned since undone."""
         if decision.against == "item_knn" or decision.action in {"canary", "reject"}:
             return
-        if decision.action == "rollback" and self.anchor:
-            self.restore(deepcopy(self.anchor.state))
+        if decision.action == "rollback":
+            if self.anchor:
+                self.restore(deepcopy(self.anchor.state))
         else:
             self.anchor = Anchor.of(self)
 
@@ -120,6 +121,11 @@ class OnlineLearner:
         """What users get: the learning weights, or what the gate holds to be better."""
         if self.gate.stage != "serving" and self.anchor:
             return self.anchor.scorer.weights()
+        return self.challenger
+
+    @property
+    def challenger(self) -> Weights:
+        """What a canary serves: the learning weights, blended so that they are not below item-kNN."""
         weights = self.weights()
         if self.floor.stage == "serving":
             return weights
