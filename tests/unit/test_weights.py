@@ -18,6 +18,7 @@ from engine.weights import (
     load,
     metadata,
     save,
+    withdrawal,
 )
 
 Log = list[tuple[str, bytes]]
@@ -177,3 +178,13 @@ def test_a_late_reader_of_a_compacted_log_reaches_the_same_state(touches: list[s
             np.testing.assert_array_equal(state(reader[:at], rows), table_of[generation.generation])
     assert late[-1].generation == present[-1].generation
     np.testing.assert_array_equal(late[-1].dense["norm"], present[-1].dense["norm"])
+
+
+def test_a_withdrawn_slot_begins_anew_with_all_of_its_rows() -> None:
+    assembler = GenerationAssembler("challenger")
+    read(encode_generation(weights(fill=1.0), None, "challenger", 1, 1), assembler)
+    [(key, value)] = withdrawal("challenger")
+    assert assembler.feed(key, value) is None
+    assert read(encode_generation(weights(fill=2.0), [0], "challenger", 2, 1), assembler) == []
+    [third] = read(encode_generation(weights(fill=3.0), None, "challenger", 3, 1), assembler)
+    assert third.rows_U.tolist() == list(range(320))
