@@ -95,15 +95,13 @@ def _records(settings: Settings) -> Iterator[tuple[str, bytes]]:
     )
     try:
         consumer.assign([TopicPartition(f"{settings.prefix}decisions", 0, OFFSET_BEGINNING)])
-        while True:
-            messages = consumer.consume(500, _SECONDS)
-            for message in messages:
-                if message.error() is not None:  # the end of the partition, or worse
-                    return
-                if message.key() and message.value():
-                    yield message.key().decode(), message.value()
-            if not messages:
-                raise StartError(f"Kafka at {settings.broker} does not answer; check the broker.")
+        # Not consume(500): it waits for 500 records or the whole timeout.
+        while (message := consumer.poll(_SECONDS)) is not None:
+            if message.error() is not None:  # the end of the partition, or worse
+                return
+            if message.key() and message.value():
+                yield message.key().decode(), message.value()
+        raise StartError(f"Kafka at {settings.broker} does not answer; check the broker.")
     except KafkaException as exc:
         raise StartError(f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}).") from exc
     finally:
