@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from engine.weights import CHALLENGER, CHAMPION
 from streams.catalogue import Catalogue
 from streams.instruments import WorkerInstruments
 from streams.lists.ladder import Ladder, NeighbourTables, Query, RankedList
@@ -137,3 +138,20 @@ def test_similar_items_are_the_neighbours_that_can_be_had() -> None:
     assert [item.item_id for item in bench.ladder.similar("i1", 5) or []] == ["i7"]
     assert bench.ladder.similar("i8", 5) == []
     assert bench.ladder.similar("never seen", 5) is None
+
+
+async def test_users_of_a_canary_are_answered_by_the_challenger_and_each_gets_its_own_list() -> None:
+    bench = Bench()
+    bench.scorer.slots = {CHAMPION, CHALLENGER}
+    bench.ladder._slot_of = lambda user_id: CHALLENGER if user_id == "canary" else CHAMPION
+    histories = {"u1": "i1", "canary": "i3", "u2": "i5"}
+    queries = [Query([Entry(item_id, 2, 0)], 1, user_id=user_id) for user_id, item_id in histories.items()]
+    answers = await bench.ladder.recommend(queries, 1.0)
+    assert [answer.slot for answer in answers] == [CHAMPION, CHALLENGER, CHAMPION]
+    assert [ids(answer) for answer in answers] == [["i2"], ["i4"], ["i6"]]
+
+
+async def test_a_canary_without_a_challenger_is_answered_by_the_champion() -> None:
+    bench = Bench()
+    bench.ladder._slot_of = lambda _: CHALLENGER
+    assert (await bench.ask("i1")).slot == CHAMPION

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from engine.batch import HistoryBatch
+from engine.batch import HistoryBatch, joined
 from engine.blending.scoring import RecommenderModel, ScoringConfig
-from engine.blending.serving import ServedModel, joined
+from engine.blending.serving import ServedModel, ServedSlots
 from engine.network.model import ModelConfig, SequenceModel
-from engine.weights import Generation, GenerationAssembler, Weights, WeightsError, encode_generation
+from engine.weights import (
+    CHALLENGER,
+    CHAMPION,
+    Generation,
+    GenerationAssembler,
+    Weights,
+    WeightsError,
+    encode_generation,
+)
 
 TINY = ModelConfig.preset("tiny", dim=8, length=4)
 
@@ -103,3 +111,28 @@ def test_weights_that_do_not_fit_their_config_are_refused() -> None:
     ):
         with pytest.raises(WeightsError):
             ServedModel(broken, 1, 0)
+
+
+def test_a_challenger_answers_for_its_slot_while_it_is_published() -> None:
+    slots = ServedSlots(ServedModel(weights(seed=0), 1, 1))
+    champion = slots.top_k(history(4), 5)
+    other = replace(generation(weights(seed=1), number=2), slot=CHALLENGER)
+    assert slots.top_k(history(4), 5, CHALLENGER).slot == CHAMPION
+
+    slots.apply(other)
+    answer = slots.top_k(history(4), 5, CHALLENGER)
+    assert (answer.slot, answer.generation) == (CHALLENGER, 2)
+    np.testing.assert_array_equal(answer.scores_BK, ServedModel(weights(seed=1), 1, 2).top_k(history(4), 5).scores_BK)
+    np.testing.assert_array_equal(slots.top_k(history(4), 5).scores_BK, champion.scores_BK)
+
+    slots.drop(CHALLENGER)
+    assert slots.top_k(history(4), 5, CHALLENGER).generation == 1
+
+
+def test_a_challenger_that_does_not_begin_with_all_rows_is_refused() -> None:
+    whole = replace(generation(weights(seed=1), number=2), slot=CHALLENGER)
+    part = replace(whole, rows_U=whole.rows_U[:3], tables={name: table[:3] for name, table in whole.tables.items()})
+    slots = ServedSlots(ServedModel(weights(), 1, 1))
+    with pytest.raises(WeightsError):
+        slots.apply(part)
+    assert slots.challenger is None
