@@ -25,7 +25,7 @@ from streams.commands.pace import Pace
 from streams.commands.replay import EventSender, replay
 from streams.commands.report import CONTENDERS, Entry, percentiles, report
 from streams.commands.screen import SHOWN_LISTS, Rate, Screen, Shown, View, screen
-from streams.commands.summary import summary
+from streams.commands.summary import shortfall, summary
 from streams.errors import HeadraceError, StartError
 from streams.local.processes import stop_signals
 from streams.local.up import Plan, plan, prepare
@@ -47,7 +47,7 @@ _SHOWN_NAMES: Final = 4
 def run_demo(
     settings: Settings, *, keep: bool, report: str | None, minutes: float, speed: str, events: int | None, past: int
 ) -> int:
-    """Run the demo; return its exit code.
+    """Run the demo; return its exit code: 1 when an event is lost, doubled or unanswered, 130 when it was stopped.
 
     Args:
         settings: what is not about ports and folders is taken from here.
@@ -83,12 +83,14 @@ def run_demo(
             if report:
                 Path(report).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
             console.print(summary(figures, demo.past, demo.present), highlight=False)
+            if wrong := shortfall(figures):
+                console.print(f"[bold red]{wrong}.[/] The logs of this run are in {folder / 'logs'}.", highlight=False)
             if keep:
                 console.print(f"Still up: {planned.api}/docs, until Ctrl-C.", highlight=False)
                 demo.stay()
         finally:
             demo.close()
-    return 0
+    return 1 if wrong else 0
 
 
 class _StoppedError(HeadraceError):

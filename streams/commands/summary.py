@@ -22,6 +22,12 @@ def summary(figures: Mapping[str, Any], past: tuple[int, int], present: tuple[in
     return Group(_facts(figures, past, present), "", _quality(figures))
 
 
+def shortfall(figures: Mapping[str, Any]) -> str | None:
+    """Return what the accounting of a run lacks, None when every event is where it should be."""
+    wrong = {name: figures[name] for name in ("lost", "doubled", "unanswered") if figures[name]}
+    return f"{figures['events_in']:,} events went in, but: {_counts(wrong)}" if wrong else None
+
+
 def _facts(figures: Mapping[str, Any], past: tuple[int, int], present: tuple[int, int]) -> Table:
     latency, learned = figures["latency_ms"], figures["event_to_learned_seconds"]
     table = Table.grid(padding=(0, 2))

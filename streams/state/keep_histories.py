@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from streams.catalogue import Catalogue
+from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
 from streams.lists.answers import example, recommendation
 from streams.lists.ladder import Ladder, Query, RankedList
@@ -33,6 +34,8 @@ from streams.state.user_states import UserStates
 _log = structlog.get_logger()
 _BATCHES_IN_FLIGHT: Final = 2
 """Of one partition: more would only wait, in memory, for the same Kafka and the same Triton."""
+_FINISH_SECONDS: Final = 60.0
+"""Everything that a batch waits for has a shorter deadline of its own: a batch that takes longer hangs."""
 _MANY_STATES: Final = 500
 """Written in a thread of their own, while the next batch is folded; fewer are sooner written than handed over."""
 
@@ -62,6 +65,10 @@ class _Batch:
     fold_seconds: float
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     """The local store reflects the batch."""
+
+
+class HungBatchError(HeadraceError):
+    """A batch waits for something that does not come."""
 
 
 class KeepHistories:
@@ -251,13 +258,21 @@ class KeepHistories:
         """Do what follows the fold, and finish the batch."""
         scoring = asyncio.create_task(self._score(batch))
         try:
-            await self._store(batch, previous)
-            if batch.generation != self._generation():
-                return  # the partition may be another's; the batch stays unfinished and will be read again
-            ranked, score_seconds = await scoring
-            await self._answer(batch, ranked, score_seconds)
+            async with asyncio.timeout(_FINISH_SECONDS):
+                await self._store(batch, previous)
+                if batch.generation != self._generation():
+                    return  # the partition may be another's; the batch stays unfinished and will be read again
+                ranked, score_seconds = await scoring
+                await self._answer(batch, ranked, score_seconds)
             if batch.event is not None:
                 await stream.ack(batch.event)
+        except TimeoutError:
+            self._fail(
+                HungBatchError(
+                    f"A batch of partition {batch.partition} was not finished in {_FINISH_SECONDS:g} s; the worker "
+                    "ends and is to be started again."
+                )
+            )
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing after this batch may be committed
             _log.error("batch_failed", partition=batch.partition, offset=batch.folded.reached, reason=str(exc))
             self._fail(exc)

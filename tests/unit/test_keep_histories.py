@@ -14,7 +14,7 @@ from streams.lists.ladder import Query, RankedList
 from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
 from streams.state.join_impressions import JoinImpressions
-from streams.state.keep_histories import KeepHistories
+from streams.state.keep_histories import HungBatchError, KeepHistories
 from streams.state.lease import Lease
 from streams.state.outputs import NotAcknowledgedError
 from streams.state.progress import Progress
@@ -213,6 +213,14 @@ async def test_a_refused_record_stops_the_worker_and_finishes_nothing(bench: Ben
     with pytest.raises(NotAcknowledgedError):
         await asyncio.wait_for(bench.agent.watch(), 1.0)
     assert bench.table.rows == {}
+    assert not [line for line in bench.journal if line.startswith("finished")]
+
+
+async def test_a_batch_that_hangs_stops_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.state.keep_histories._FINISH_SECONDS", 0.01)
+    await bench.take([event(0)])
+    with pytest.raises(HungBatchError, match="partition 0"):
+        await asyncio.wait_for(bench.agent.watch(), 1.0)
     assert not [line for line in bench.journal if line.startswith("finished")]
 
 

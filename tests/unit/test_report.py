@@ -5,6 +5,7 @@ import pytest
 
 from streams.commands.observe import Answer, Event, Learned, Observations, end_mark
 from streams.commands.report import differences, latencies, report, seconds_to_learned
+from streams.commands.summary import shortfall
 from streams.settings import StateSettings
 
 DAY_MS = 86_400_000
@@ -95,3 +96,9 @@ def test_the_report_has_every_figure() -> None:
 def test_an_end_mark_is_read_without_its_tensors() -> None:
     header = msgspec.json.encode({"__metadata__": {"generation": "7"}})
     assert end_mark(len(header).to_bytes(8, "little") + header) == {"generation": "7"}
+
+
+def test_a_run_that_comes_out_says_nothing_and_one_that_does_not_says_what_is_missing() -> None:
+    figures = {"events_in": 1200, "lost": 0, "doubled": 0, "unanswered": 0}
+    assert shortfall(figures) is None
+    assert shortfall(figures | {"unanswered": 1100}) == "1,200 events went in, but: unanswered 1,100"
