@@ -8,7 +8,8 @@ of the changelog, and the next batch is folded while this one waits.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from streams.state.foreign_writes import ForeignWrites
 from streams.state.impressions import waiting
 from streams.state.lease import Lease
 from streams.state.outputs import Delivery, Outputs
+from streams.state.precedence import Headers, tombstone_headers
 from streams.state.progress import Progress
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
@@ -187,7 +189,7 @@ class KeepHistories:
         if not changed:
             self._slots[partition].release()
             return 0
-        self._send_states(changed, partition, changelog)
+        self._send_states(changed, partition, changelog, tombstone_headers(before_day))
         self._count(folded, 0)
         batch = _Batch(
             None, partition, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
@@ -196,6 +198,27 @@ class KeepHistories:
         previous, self._tail[partition] = self._tail.get(partition), batch
         await self._finish(batch, previous, None)
         return len(changed)
+
+    async def review(self, partition: int, last_offset: Callable[[], Awaitable[int]]) -> None:
+        """Write over what others wrote into the changelog of a partition in which nothing happens.
+
+        No batch of the partition may be under way meanwhile: its records would be taken for those of others.
+
+        Args:
+            partition: of ours.
+            last_offset: asks for that of the changelog's last record.
+        """
+        generation = self._generation()
+        async with AsyncExitStack() as turns:
+            for _ in range(_BATCHES_IN_FLIGHT):
+                await turns.enter_async_context(self._slots[partition])
+            last = await last_offset()
+            if self._revoked or generation != self._generation():
+                return
+            self._lease.check()
+            seen = await self._foreign_writes.check(partition, last, 0)
+            if generation == self._generation():
+                self._table.write(partition, [], seen)
 
     def _begin(self, event: Any, fold: Folding) -> _Batch:  # noqa: ANN401
         """Fold a batch and send what makes it durable."""
@@ -219,12 +242,13 @@ class KeepHistories:
             changelog.seal(len(changed)), others, time.monotonic() - began,
         )  # fmt: skip
 
-    def _send_states(self, changed: Sequence[Touched], partition: int, changelog: Delivery) -> None:
+    def _send_states(
+        self, changed: Sequence[Touched], partition: int, changelog: Delivery, headers: Headers | None = None
+    ) -> None:
+        topic = self._table.changelog_topic_name
         for touched in changed:
             touched.state.in_flight += 1
-            self._outputs.send(
-                self._table.changelog_topic_name, touched.key, touched.value, changelog, partition=partition
-            )
+            self._outputs.send(topic, touched.key, touched.value, changelog, partition=partition, headers=headers)
 
     def _send_others(self, folded: FoldedBatch, partition: int) -> Delivery:
         delivery = self._outputs.delivery()
