@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from streams.catalogue import Catalogue
+from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
 from streams.lists.answers import example, recommendation
 from streams.lists.ladder import Ladder, Query, RankedList
@@ -41,6 +42,10 @@ _MANY_STATES: Final = 500
 
 Folding = Callable[[int, Sequence[Any], int], FoldedBatch]
 """Folds the records of a partition; the last argument is the time, epoch milliseconds."""
+
+
+class SkippedBatchError(HeadraceError):
+    """A batch was delivered and never folded; folding the next one would make its events look as if read before."""
 
 
 @dataclass(slots=True)
@@ -121,6 +126,7 @@ class KeepHistories:
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
+                _refuse_gap(event.message)
                 batch = self._begin(event, fold)
             except Exception as exc:  # faust would skip the batch and commit past it
                 self._fail(exc)
@@ -357,3 +363,18 @@ class KeepHistories:
             self._instruments.items_recommended.labels(source).inc(count)
         for stage, seconds in stages.items():
             self._instruments.stage_seconds.labels(stage).observe(seconds)
+
+
+def _refuse_gap(message: Any) -> None:  # noqa: ANN401 - faust has no types here
+    """Make sure that the batch before this one was begun; the first one after a seek has none before it.
+
+    Raises:
+        SkippedBatchError: it was not.
+    """
+    before = getattr(message, "after", None)
+    if before is not None and not before.begun:
+        raise SkippedBatchError(
+            f"The batch up to offset {before.offset} of partition {message.partition} was delivered and not folded; the "
+            "worker ends, is to be started again, and reads it again."
+        )
+    message.after, message.begun = None, True
