@@ -374,7 +374,7 @@ def _refuse_gap(message: Any) -> None:  # noqa: ANN401 - faust has no types here
     before = getattr(message, "after", None)
     if before is not None and not before.begun:
         raise SkippedBatchError(
-            f"The batch up to offset {before.offset} of partition {message.partition} was delivered and not folded; the "
-            "worker ends, is to be started again, and reads it again."
+            f"The batch up to offset {before.offset} of partition {message.partition} was delivered and not folded; "
+            "the worker ends, is to be started again, and reads it again."
         )
     message.after, message.begun = None, True

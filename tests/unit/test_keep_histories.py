@@ -277,9 +277,12 @@ async def test_a_batch_whose_predecessor_was_dropped_is_not_folded_and_stops_the
             yield first
             yield last
 
-    with pytest.raises(SkippedBatchError, match="offset 1 of partition 0"):
+    async def fold_all() -> None:
         async for _ in bench.agent(Gap(bench.journal, [event(0)], [event(1)], [event(2)])):
             await settle()
+
+    with pytest.raises(SkippedBatchError, match="offset 1 of partition 0"):
+        await fold_all()
     with pytest.raises(SkippedBatchError):
         await asyncio.wait_for(bench.agent.watch(), 1.0)
     assert [decode_state(value).count for value in bench.outputs.values(CHANGELOG)] == [1]
