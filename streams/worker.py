@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from streams.state.keep_histories import KeepHistories
 from streams.state.lease import Lease
 from streams.state.outputs import Outputs
 from streams.state.progress import Progress
+from streams.state.review_changelog import Ends, ReviewChangelog
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
 from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
@@ -163,6 +164,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     )  # fmt: skip
     app.task(keep_histories.watch)
     app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
+    app.task(ReviewChangelog(table, keep_histories, serving.settled_partitions, _changelog_ends(app, table)).run)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)
     app.on_partitions_revoked.connect(worker.let_go)
     app.on_partitions_assigned.connect(worker.take)
@@ -205,9 +207,9 @@ async def _run(settings: Settings, partitions: int) -> int:
     _, unfinished = await asyncio.wait([asyncio.create_task(app.stop())], timeout=_STOP_SECONDS)
     if unfinished:  # Kafka is gone, or the worker was still joining: what is not committed will be read again
         _log.warning("worker_cut_short", after_seconds=_STOP_SECONDS)
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    # A loop that closes waits for every task, and a library's that swallows its cancellation never ends (seen: 30 s).
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _live(app: faust.App) -> None:
@@ -241,6 +243,15 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         autodiscover=False,
         version=1,
     )
+
+
+def _changelog_ends(app: faust.App, table: UserTable) -> Ends:
+    async def ends(partitions: Collection[int]) -> Mapping[int, int]:
+        topic = table.changelog_topic_name
+        found = await app.consumer.highwaters(*(TP(topic, partition) for partition in partitions))
+        return {tp.partition: end for tp, end in found.items()}
+
+    return ends
 
 
 def _make_folder(settings: Settings) -> None:

@@ -33,6 +33,8 @@ PROBE_SECONDS: Final = 2.0
 LATE_PROBES: Final = 3
 """A dead stub fails a probe; a busy machine makes it late. Only so many late ones in a row mean a stuck server."""
 CONTROL_KEY: Final = "headrace-control"
+RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
+"""Loading models, mapping memory, and naming files for traces and logs are not for strangers."""
 
 
 class LocalTriton:
@@ -202,7 +204,7 @@ class LocalTriton:
             "--allow-http=false",
             f"--grpc-address={HOST}",
             f"--grpc-port={self.port}",
-            f"--grpc-restricted-protocol=model-repository:{CONTROL_KEY}={self._token}",
+            f"--grpc-restricted-protocol={RESTRICTED}:{CONTROL_KEY}={self._token}",
             f"--metrics-address={HOST}",
             f"--metrics-port={self._metrics_port}",
             "--metrics-config=summary_latencies=true",

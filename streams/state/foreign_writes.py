@@ -9,6 +9,8 @@ are the former owner, and stop.
 
 import asyncio
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,8 +21,8 @@ from streams.instruments import WorkerInstruments
 from streams.kafka import librdkafka_config
 from streams.settings import Settings
 from streams.state.outputs import Outputs
+from streams.state.precedence import Headers, covers, settle
 from streams.state.table import UserTable
-from streams.state.user_state import UserState, source_offset
 from streams.state.user_states import UserStates
 
 _log = structlog.get_logger()
@@ -30,6 +32,13 @@ _READ_SECONDS: Final = 3.0
 
 class OvertakenError(HeadraceError):
     """Another worker owns the partition and is further on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    key: bytes
+    value: bytes | None
+    headers: Headers | None
 
 
 class ForeignWrites:
@@ -44,15 +53,15 @@ class ForeignWrites:
         self._outputs = outputs
         self._instruments = instruments
 
-    async def check(self, partition: int, last_offset: int, count: int) -> None:
-        """Write over what others wrote between our newest records and those before.
+    async def check(self, partition: int, last_offset: int, count: int) -> int:
+        """Write over what others wrote between our newest records and those before; return up to where that was seen.
 
         To be called before our newest are stored.
 
         Args:
             partition: of the changelog.
-            last_offset: of our newest records, all acknowledged.
-            count: how many they are.
+            last_offset: of our newest records, all acknowledged; of the changelog's last record when there are none.
+            count: how many ours are.
 
         Raises:
             OvertakenError: the others are further on than we are.
@@ -61,8 +70,8 @@ class ForeignWrites:
         foreign = 0 if stored is None else last_offset - stored - count
         recovered = self._table.set_back.pop(partition, None)
         if not foreign and not recovered:
-            return
-        behind = {key: state.encode() for key in recovered or () if (state := self._ours(partition, key))}
+            return last_offset
+        behind = {key: value for key in recovered or () if (value := self._ours(partition, key))}
         if foreign and stored is not None:
             behind |= self._set_back(partition, await asyncio.to_thread(self._read, partition, stored + 1, last_offset))
         _log.warning("foreign_writes", partition=partition, records=foreign, set_back=len(behind))
@@ -70,35 +79,34 @@ class ForeignWrites:
         delivery = self._outputs.delivery()
         for key, value in behind.items():
             self._outputs.send(self._table.changelog_topic_name, key, value, delivery, partition=partition)
-        await delivery.seal(len(behind)).acknowledged()
+        sent = await delivery.seal(len(behind)).acknowledged()
+        return sent if sent == last_offset + len(behind) else last_offset
 
-    def _set_back(self, partition: int, written: list[tuple[bytes, bytes | None]]) -> dict[bytes, bytes]:
+    def _set_back(self, partition: int, written: Iterable[_Written]) -> dict[bytes, bytes]:
         """Return our states of the users whose newest record reflects less than one before it."""
-        furthest: dict[bytes, int] = {}
+        kept: dict[bytes, bytes | None] = {}
         behind: set[bytes] = set()
-        for key, value in written:
-            before = furthest.get(key)
-            if before is None:
-                before = source_offset(self._table.read(partition, key))
-            offset = source_offset(value)
-            furthest[key] = offset if value is None else max(offset, before)
-            (behind.add if value is not None and offset < before else behind.discard)(key)
-        ours = {key: self._ours(partition, key) for key in furthest}
-        overtaken = sum(furthest[key] > (state.offset if state else -1) for key, state in ours.items())
+        for record in written:
+            held = kept[record.key] if record.key in kept else self._table.read(partition, record.key)
+            kept[record.key] = settle(held, record.value, record.headers)
+            (behind.discard if kept[record.key] is record.value else behind.add)(record.key)
+        ours = {key: self._ours(partition, key) for key in kept}
+        overtaken = sum(not covers(ours[key], value) for key, value in kept.items())
         if overtaken:
             raise OvertakenError(
                 f"Another worker wrote newer states of {overtaken} users into partition {partition}, so it owns the "
                 "partition; this worker ends and is to be started again."
             )
-        return {key: state.encode() for key, state in ours.items() if state and key in behind}
+        return {key: value for key, value in ours.items() if value and key in behind}
 
-    def _ours(self, partition: int, key: bytes) -> UserState | None:
-        return self._states.readable(partition, key.decode())
+    def _ours(self, partition: int, key: bytes) -> bytes | None:
+        state = self._states.readable(partition, key.decode())
+        return state.encode() if state else None
 
-    def _read(self, partition: int, first: int, last: int) -> list[tuple[bytes, bytes | None]]:
+    def _read(self, partition: int, first: int, last: int) -> list[_Written]:
         group = f"{self._settings.prefix}foreign-writes"  # never joined: the partition is assigned
         consumer = Consumer(librdkafka_config(self._settings, group_id=group, enable_auto_commit=False))
-        written: list[tuple[bytes, bytes | None]] = []
+        written: list[_Written] = []
         deadline, position = time.monotonic() + _READ_SECONDS, first
         try:
             consumer.assign([TopicPartition(self._table.changelog_topic_name, partition, first)])
@@ -107,7 +115,7 @@ class ForeignWrites:
                     raise OvertakenError(f"The changelog of partition {partition} cannot be read; the worker ends.")
                 for record in consumer.consume(1000, 0.1):
                     if record.error() is None and record.offset() <= last:
-                        written.append((record.key(), record.value()))
+                        written.append(_Written(record.key(), record.value(), record.headers()))
                     if record.error() is None:
                         position = record.offset() + 1
         finally:

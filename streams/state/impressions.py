@@ -11,7 +11,7 @@ import msgspec
 
 from streams.records import TYPE_CODES, Exposure, Impression, Interaction, Shown
 from streams.settings import ImpressionSettings
-from streams.state.user_state import UserState
+from streams.state.user_state import UserState, section_of
 
 SECTION: Final = 1
 _HOUR_MS: Final = 3_600_000
@@ -56,8 +56,15 @@ class _Impressions(msgspec.Struct, array_like=True):
     """By event time, oldest first."""
 
 
+class _Reached(msgspec.Struct, array_like=True):
+    """The first of _Impressions; the rest is passed over."""
+
+    offset: int = -1
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Impressions)
+_REACHED: Final = msgspec.msgpack.Decoder(_Reached)
 
 
 class Impressions:
@@ -138,6 +145,15 @@ class Impressions:
 def waiting(state: UserState) -> int:
     """Return how many impressions of a user nothing has followed yet: they expire when the user is forgotten."""
     return sum(not pending.joined for pending in _read(state).pending)
+
+
+def impressions_offset(value: bytes) -> int:
+    """Return the offset of the last impression that an encoded state reflects; -1 when it has none that can be read."""
+    section = section_of(value, SECTION)
+    try:
+        return _REACHED.decode(section).offset if section else -1
+    except msgspec.MsgspecError:
+        return -1
 
 
 def _read(state: UserState) -> _Impressions:

@@ -8,7 +8,8 @@ of the changelog, and the next batch is folded while this one waits.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from streams.state.foreign_writes import ForeignWrites
 from streams.state.impressions import waiting
 from streams.state.lease import Lease
 from streams.state.outputs import Delivery, Outputs
+from streams.state.precedence import Headers, tombstone_headers
 from streams.state.progress import Progress
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
@@ -42,6 +44,10 @@ _MANY_STATES: Final = 500
 
 Folding = Callable[[int, Sequence[Any], int], FoldedBatch]
 """Folds the records of a partition; the last argument is the time, epoch milliseconds."""
+
+
+class SkippedBatchError(HeadraceError):
+    """A batch was delivered and never folded; folding the next one would make its events look as if read before."""
 
 
 @dataclass(slots=True)
@@ -126,6 +132,7 @@ class KeepHistories:
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
+                _refuse_gap(event.message)
                 batch = self._begin(event, fold)
             except Exception as exc:  # faust would skip the batch and commit past it
                 self._fail(exc)
@@ -194,7 +201,7 @@ class KeepHistories:
         if not changed:
             self._slots[partition].release()
             return 0
-        self._send_states(changed, partition, changelog)
+        self._send_states(changed, partition, changelog, tombstone_headers(before_day))
         self._count(folded, 0)
         batch = _Batch(
             None, partition, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
@@ -203,6 +210,27 @@ class KeepHistories:
         previous, self._tail[partition] = self._tail.get(partition), batch
         await self._finish(batch, previous, None)
         return len(changed)
+
+    async def review(self, partition: int, last_offset: Callable[[], Awaitable[int]]) -> None:
+        """Write over what others wrote into the changelog of a partition in which nothing happens.
+
+        No batch of the partition may be under way meanwhile: its records would be taken for those of others.
+
+        Args:
+            partition: of ours.
+            last_offset: asks for that of the changelog's last record.
+        """
+        generation = self._generation()
+        async with AsyncExitStack() as turns:
+            for _ in range(_BATCHES_IN_FLIGHT):
+                await turns.enter_async_context(self._slots[partition])
+            last = await last_offset()
+            if self._revoked or generation != self._generation():
+                return
+            self._lease.check()
+            seen = await self._foreign_writes.check(partition, last, 0)
+            if generation == self._generation():
+                self._table.write(partition, [], seen)
 
     def _begin(self, event: Any, fold: Folding) -> _Batch:  # noqa: ANN401
         """Fold a batch and send what makes it durable."""
@@ -226,12 +254,13 @@ class KeepHistories:
             changelog.seal(len(changed)), others, time.monotonic() - began,
         )  # fmt: skip
 
-    def _send_states(self, changed: Sequence[Touched], partition: int, changelog: Delivery) -> None:
+    def _send_states(
+        self, changed: Sequence[Touched], partition: int, changelog: Delivery, headers: Headers | None = None
+    ) -> None:
+        topic = self._table.changelog_topic_name
         for touched in changed:
             touched.state.in_flight += 1
-            self._outputs.send(
-                self._table.changelog_topic_name, touched.key, touched.value, changelog, partition=partition
-            )
+            self._outputs.send(topic, touched.key, touched.value, changelog, partition=partition, headers=headers)
 
     def _send_others(self, folded: FoldedBatch, partition: int) -> Delivery:
         delivery = self._outputs.delivery()
@@ -348,3 +377,18 @@ class KeepHistories:
             self._instruments.items_recommended.labels(source).inc(count)
         for stage, seconds in stages.items():
             self._instruments.stage_seconds.labels(stage).observe(seconds)
+
+
+def _refuse_gap(message: Any) -> None:  # noqa: ANN401 - faust has no types here
+    """Make sure that the batch before this one was begun; the first one after a seek has none before it.
+
+    Raises:
+        SkippedBatchError: it was not.
+    """
+    before = getattr(message, "after", None)
+    if before is not None and not before.begun:
+        raise SkippedBatchError(
+            f"The batch up to offset {before.offset} of partition {message.partition} was delivered and not folded; "
+            "the worker ends, is to be started again, and reads it again."
+        )
+    message.after, message.begun = None, True

@@ -16,7 +16,7 @@ from faust.types import EventT
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.instruments import WorkerInstruments
-from streams.state.user_state import source_offset
+from streams.state.precedence import settle
 
 _MEBIBYTE: Final = 1 << 20
 _BLOCK_CACHE_BYTES: Final = 64 * _MEBIBYTE
@@ -103,8 +103,8 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
             for record in records:
                 key, value = record.key, record.value
                 held = newest[key] if key in newest else read(key)
-                if value is None or held is None or source_offset(value) >= source_offset(held):
-                    newest[key] = value
+                kept = newest[key] = settle(held, value, record.headers)
+                if kept is value:
                     set_back.discard(key)
                 else:
                     set_back.add(key)

@@ -136,6 +136,17 @@ def last_day(value: bytes) -> int:
     return int(_BODY.unpack_from(value, _HEADER.size)[2])
 
 
+def section_of(value: bytes, tag: int) -> bytes:
+    """Return a section of an encoded state without decoding the rest; empty when it has none that can be read."""
+    start = _HEADER.size + _BODY.size
+    if len(value) < start or value[0] != VERSION or not (length := _BODY.unpack_from(value, _HEADER.size)[3]):
+        return b""
+    try:
+        return next((held for found, held in _sections(value[start : start + length]) if found == tag), b"")
+    except error:
+        return b""
+
+
 def source_offset(value: bytes | None) -> int:
     """Return the `offset` of an encoded state without decoding it; -1 when it has none that can be read."""
     if value is None or len(value) < _HEADER.size + _BODY_1.size:

@@ -164,7 +164,7 @@ class Campaign:
             places["recovered"] = self._recovered(events, feed.start_ms)
         given = count.answers(settings, events)
         verdicts = {place: count.judge(events, found) for place, found in places.items()}
-        seconds, left_out = count.failovers(events, given, injected.outages, injected.broker_outages)
+        failovers = count.failovers(events, given, injected)
         report.faults = dict(sorted(injected.done.items()))
         lost = set().union(*(verdict.lost for verdict in verdicts.values()))
         report.figures = {
@@ -178,9 +178,11 @@ class Campaign:
             "answers": given.distinct,
             "raw_duplicates": given.raw - given.distinct,
             "rungs": dict(given.rungs),
-            "failover_seconds": _percentiles(seconds),
-            "failovers": len(seconds),
-            "failovers_left_out_for_broker_outages": left_out,
+            "failover_seconds": _percentiles(failovers.alone),
+            "failovers": len(failovers.alone),
+            "failover_seconds_disturbed": _percentiles(failovers.disturbed),
+            "failovers_disturbed": len(failovers.disturbed),
+            "failovers_left_out_for_broker_outages": failovers.broker,
         }
         for place, verdict in verdicts.items():
             report.figures[f"lost_in_{place}"] = len(verdict.lost)

@@ -17,9 +17,11 @@ from streams.kafka import librdkafka_config
 from streams.records import Cause, Interaction, Outcome
 from streams.settings import Settings
 from streams.state.user_state import decode_state
-from tests.crash.faults import Outage
+from tests.crash.faults import Faults
 
 _READ_SECONDS: Final = 60.0
+_SETTLING_SECONDS: Final = 10.0
+"""The session timeout, and time to join."""
 Histories = Mapping[str, Sequence[int]]
 """Event numbers a user, in the order in which they are held."""
 
@@ -176,15 +178,22 @@ def learned_count(data_dir: Path) -> int:
     return sum(ledger["taken"] for ledger in state["learned"].values()) if state else 0
 
 
-def failovers(
-    events: Accepted, given: Answers, outages: Sequence[Outage], quiet: Sequence[tuple[float, float]]
-) -> tuple[list[float], int]:
-    """Return seconds from each loss of a worker to the first answer to an event that came after it, by partition.
+@dataclass
+class Failovers:
+    """Seconds from each loss of a worker to the first answer to an event that came after it, by partition."""
 
-    Those that overlap an outage of the broker are left out, and counted: they measure that.
-    """
-    seconds, left_out = [], 0
-    for outage in outages:
+    alone: list[float] = field(default_factory=list)
+    """Nothing else happened to the group from a settling time before the loss until the answer."""
+    disturbed: list[float] = field(default_factory=list)
+    """Other workers came or went meanwhile."""
+    broker: int = 0
+    """How many overlapped an outage of the broker, and measure that."""
+
+
+def failovers(events: Accepted, given: Answers, injected: Faults) -> Failovers:
+    """Return how long the users of a lost worker waited."""
+    result = Failovers()
+    for outage in injected.outages:
         for partition in outage.partitions:
             written = events.written[partition]
             at = next((offset for offset, when in written if when >= outage.began), None)
@@ -193,11 +202,14 @@ def failovers(
             if place == len(later):
                 continue
             answered = later[place][1]
-            if any(begin < answered and end > outage.began for begin, end in quiet):
-                left_out += 1
+            others = [at for at in injected.moves if outage.began - _SETTLING_SECONDS < at < answered]
+            if any(begin < answered and end > outage.began for begin, end in injected.broker_outages):
+                result.broker += 1
+            elif len(others) > 1:
+                result.disturbed.append(answered - outage.began)
             else:
-                seconds.append(answered - outage.began)
-    return seconds, left_out
+                result.alone.append(answered - outage.began)
+    return result
 
 
 def uncommitted(settings: Settings) -> dict[int, int]:

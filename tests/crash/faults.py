@@ -43,12 +43,16 @@ class Faults:
     outages: list[Outage] = field(default_factory=list)
     broker_outages: list[tuple[float, float]] = field(default_factory=list)
     """Begin and end of what was done to the broker, epoch seconds."""
+    moves: list[float] = field(default_factory=list)
+    """When workers came or went, epoch seconds."""
     _later: list[tuple[float, Callable[[], bool]]] = field(default_factory=list)
     """When to begin trying, and what to try until it returns True."""
 
     def inject(self, name: str) -> bool:
         """Do the fault of that name, unless there is nothing to do it to now."""
         applied = bool(getattr(self, name)())
+        if applied and name.startswith(("worker", "move")):
+            self.moves.append(time.time())
         if applied:
             self.done[name] = self.done.get(name, 0) + 1
         return applied

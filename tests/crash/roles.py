@@ -67,7 +67,7 @@ class Role:
         elif self.asked_at is not None and time.monotonic() - self.asked_at > 30:
             self.stop_seconds.append(30.0)
             self.asked_at = None
-            self.send(signal.SIGKILL)
+            self.send(signal.SIGABRT)
 
     def _bury(self) -> None:
         assert self.child
@@ -129,6 +129,7 @@ class Deployment:
             "HEADRACE_WORKER_METRICS_PORT": "0",
             "HEADRACE_LEARNER_METRICS_PORT": "0",
             "OMP_NUM_THREADS": "1",
+            "PYTHONFAULTHANDLER": "1",  # what has to be aborted tells where it hung
             **(settings or {}),
         }
         self.broker = None if broker else self._role("broker", ["streams", "broker"])

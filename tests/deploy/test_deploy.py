@@ -1,8 +1,10 @@
 """What is deployed is configured by settings that exist and watched by instruments that are declared."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from streams.instruments import declared_names
+from streams.local.local_triton import CONTROL_KEY, RESTRICTED
 from streams.settings import load_settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -81,3 +84,13 @@ def test_what_compose_mounts_is_there() -> None:
     files = [DEPLOY / source for source in mounted if source.startswith("./")]
     assert files
     assert all(file.is_file() for file in files)
+
+
+def test_the_script_of_triton_names_modules_that_exist_and_closes_what_the_local_server_closes() -> None:
+    script = (DEPLOY / "triton.sh").read_text()
+    code = script.split("<<'PYTHON'\n")[1].split("\nPYTHON\n")[0]
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            module = import_module(node.module or "")
+            assert all(hasattr(module, name.name) for name in node.names)
+    assert f'"--grpc-restricted-protocol={RESTRICTED}:{CONTROL_KEY}=$token"' in script

@@ -1,6 +1,7 @@
 """States that a former owner writes late are written over by the owner, and one that is behind stops."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,12 +14,16 @@ from prometheus_client import CollectorRegistry
 
 from streams.instruments import WorkerInstruments
 from streams.local.local_broker import LocalBroker
-from streams.settings import Settings
+from streams.records import Impression, Shown
+from streams.settings import ImpressionSettings, Settings
 from streams.state.foreign_writes import ForeignWrites, OvertakenError
+from streams.state.impressions import Impressions
 from streams.state.outputs import Outputs
+from streams.state.precedence import Headers, tombstone_headers
 from streams.state.table import UserTable
 from streams.state.user_state import UserState, decode_state, source_offset
 from streams.state.user_states import UserStates
+from tests.builders import NOON
 
 pytestmark = pytest.mark.integration
 
@@ -75,21 +80,28 @@ class Owner:
 
     async def late(self, **offsets: int) -> None:
         """What a former owner sends."""
+        await self.late_values({user: UserState(offset=offset).encode() for user, offset in offsets.items()})
+
+    async def late_values(self, values: Mapping[str, bytes | None], headers: Headers = ()) -> None:
         delivery = self.outputs.delivery()
-        for user, offset in offsets.items():
-            value = UserState(offset=offset).encode()
-            self.outputs.send(self.table.changelog_topic_name, user.encode(), value, delivery, partition=0)
-        await delivery.seal(len(offsets)).acknowledged()
+        topic = self.table.changelog_topic_name
+        for user, value in values.items():
+            self.outputs.send(topic, user.encode(), value, delivery, partition=0, headers=headers)
+        await delivery.seal(len(values)).acknowledged()
 
     def compacted(self) -> dict[str, int]:
-        """Return what compaction would leave: the offset that each user's last state reflects."""
+        """Return what compaction would leave: the offset that each user's last state reflects, -1 for a tombstone."""
+        return {key.decode(): decode_state(value).offset if value else -1 for key, value in self.last().items()}
+
+    def last(self) -> dict[bytes, bytes | None]:
+        """Return the last value of each user in the changelog."""
         consumer = Consumer(
             {"bootstrap.servers": self.settings.broker, "group.id": "t", "enable.partition.eof": True}
         )  # fmt: skip
         consumer.assign([TopicPartition(self.table.changelog_topic_name, 0, 0)])
-        last: dict[str, int] = {}
+        last: dict[bytes, bytes | None] = {}
         while not (record := consumer.consume(1, 20)[0]).error():
-            last[record.key().decode()] = decode_state(record.value()).offset
+            last[record.key()] = record.value()
         consumer.close()
         return last
 
@@ -138,6 +150,34 @@ async def test_a_worker_that_is_behind_stops(broker: LocalBroker) -> None:
         await owner.write_and_store(u2=6)
 
 
+async def test_a_late_write_of_impressions_alone_is_written_over(broker: LocalBroker) -> None:
+    owner = Owner(broker)
+    await owner.write_and_store(u1=5)
+    state = owner.states.get(0, "u1")
+    assert state
+    shown = [Impression(name, "u1", [Shown("a", 0), Shown("b", 1)], NOON) for name in ("m0", "m1")]
+    impressions = Impressions(ImpressionSettings())
+    impressions.show(state, shown[0], 0, Counter())
+    before = state.encode()
+    impressions.show(state, shown[1], 1, Counter())
+    owner.table.stored[b"u1"] = state.encode()
+    await owner.late_values({"u1": before})
+    await owner.write_and_store(u2=6)
+    assert owner.last()[b"u1"] == state.encode()
+
+
+async def test_a_late_tombstone_of_a_user_who_came_back_is_written_over(broker: LocalBroker) -> None:
+    owner = Owner(broker)
+    await owner.write_and_store(u1=5)
+    state = owner.states.get(0, "u1")
+    assert state
+    state.day = 20_000
+    owner.table.stored[b"u1"] = state.encode()
+    await owner.late_values({"u1": None}, tombstone_headers(20_000))
+    await owner.write_and_store(u2=6)
+    assert owner.compacted() == {"u1": 5, "u2": 6}
+
+
 def test_recovery_keeps_the_state_that_reflects_more() -> None:
     recovered: dict[bytes, bytes | None] = {b"u1": UserState(offset=9).encode()}
 
@@ -154,10 +194,10 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
     )
     values = [(b"u1", 7), (b"u2", 4), (b"u2", 8), (b"u2", 6), (b"u1", 9), (b"u9", 3)]
     records = [
-        SimpleNamespace(key=key, value=UserState(offset=offset, count=at).encode(), offset=at)
+        SimpleNamespace(key=key, value=UserState(offset=offset, count=at).encode(), offset=at, headers=())
         for at, (key, offset) in enumerate(values)
     ]
-    records.append(SimpleNamespace(key=b"u3", value=None, offset=len(values)))
+    records.append(SimpleNamespace(key=b"u3", value=None, offset=len(values), headers=()))
     event: Any = SimpleNamespace(message=SimpleNamespace(partition=0, value=records))
     UserTable.apply_changelog_batch(table, [event])  # type: ignore[arg-type] # no more of a table is needed
     assert [source_offset(recovered[key]) for key in (b"u1", b"u2")] == [9, 8]

@@ -14,8 +14,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import tritonclient.grpc as triton_client
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from tritonclient.utils import InferenceServerException
 
 from engine.batch import HistoryBatch
 from engine.blending.scoring import RecommenderModel, ScoringConfig
@@ -23,11 +25,11 @@ from engine.blending.serving import ServedModel
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Weights, encode_generation, load
 from streams.errors import ScorerUnavailableError, StartError
-from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.learning.model_repository import MODEL, ModelRepository, write_seed_version
 from streams.lists.ladder import Scored
 from streams.lists.scorer import TritonScorer
 from streams.local.local_broker import LocalBroker
-from streams.local.local_triton import SHARED_MEMORY, LocalTriton
+from streams.local.local_triton import CONTROL_KEY, SHARED_MEMORY, LocalTriton
 from streams.local.processes import free_port, keep_running
 from tests.unit.test_processes import eventually, gone
 
@@ -64,6 +66,26 @@ def answers(address: str, holds: Callable[[Scored], bool] = lambda _: True) -> b
         return holds(ask(address))
     except ScorerUnavailableError:
         return False
+
+
+def test_a_stranger_may_ask_for_lists_and_for_nothing_that_changes_the_server(
+    triton: LocalTriton, tmp_path: Path
+) -> None:
+    assert answers(triton.address)
+    stranger, written = triton_client.InferenceServerClient(triton.address), tmp_path / "written-by-a-stranger"
+    for refused in (
+        lambda: stranger.load_model(MODEL),
+        lambda: stranger.unload_model(MODEL),
+        lambda: stranger.load_model(MODEL, headers={f"triton-grpc-protocol-{CONTROL_KEY}": "guess"}),
+        stranger.get_system_shared_memory_status,
+        lambda: stranger.update_log_settings({"log_file": str(written)}),
+        lambda: stranger.update_trace_settings(settings={"trace_file": str(written)}),
+    ):
+        with pytest.raises(InferenceServerException, match="restricted"):
+            refused()
+    assert not written.exists()
+    assert answers(triton.address)
+    stranger.close()
 
 
 @pytest.fixture

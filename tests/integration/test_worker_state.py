@@ -11,7 +11,7 @@ import pytest
 
 from streams.errors import StartError
 from streams.local.local_broker import LocalBroker
-from streams.state.user_state import DAY_MS, UserState, entry_bytes
+from streams.state.user_state import DAY_MS, UserState, decode_state, entry_bytes
 from tests.integration.real_worker import Deployment, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration
@@ -58,6 +58,22 @@ def test_from_an_empty_disk_all_comes_back_but_what_cannot_be_read_which_is_set_
     wanted = b"requests/%d/%d" % request
     assert real.topic("recommendations").find(lambda message: wanted in message.value())
     assert worker.child.running
+
+
+def test_what_is_written_late_into_a_quiet_partition_is_written_over(real: Deployment) -> None:
+    worker = real.workers[-1]
+    position = real.click("quiet", "i1")
+    assert worker.history("quiet", position) == ["i1"]
+    partition = int(position.split("/")[1])
+    real.send(CHANGELOG, "quiet", UserState(offset=-1).encode(), partition=partition)  # of a former owner
+    late = real.topic(CHANGELOG)
+    values: list[bytes] = []
+
+    def written_over() -> bool:
+        values.extend(message.value() for message in late.drain(0.1) if message.key() == b"quiet")
+        return len(values) > 2 and decode_state(values[-1]).offset == int(position.split("/")[2])
+
+    until(written_over, 30)
 
 
 def test_idle_users_are_forgotten_by_store_and_changelog(real: Deployment) -> None:

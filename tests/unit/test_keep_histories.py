@@ -14,7 +14,7 @@ from streams.lists.ladder import Query, RankedList
 from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
 from streams.state.join_impressions import JoinImpressions
-from streams.state.keep_histories import HungBatchError, KeepHistories
+from streams.state.keep_histories import HungBatchError, KeepHistories, SkippedBatchError
 from streams.state.lease import Lease
 from streams.state.outputs import NotAcknowledgedError
 from streams.state.progress import Progress
@@ -272,6 +272,28 @@ async def test_a_state_that_cannot_be_read_is_dead_lettered_and_its_user_starts_
     assert (b"u1", b"poison") in [(key, value) for topic, key, value in bench.outputs.sent if "dead" in topic]
     [state] = bench.outputs.values(CHANGELOG)
     assert decode_state(state).count == 1
+
+
+async def test_a_batch_whose_predecessor_was_dropped_is_not_folded_and_stops_the_worker(bench: Bench) -> None:
+    """Folded, it would raise the offset in its users' states above the events that were dropped."""
+
+    class Gap(Stream):
+        async def events(self) -> AsyncIterator[Any]:
+            [first, dropped, last] = [event async for event in super().events()]
+            first.message.after, dropped.message.after, last.message.after = None, first.message, dropped.message
+            dropped.message.begun = False
+            yield first
+            yield last
+
+    async def fold_all() -> None:
+        async for _ in bench.agent(Gap(bench.journal, [event(0)], [event(1)], [event(2)])):
+            await settle()
+
+    with pytest.raises(SkippedBatchError, match="offset 1 of partition 0"):
+        await fold_all()
+    with pytest.raises(SkippedBatchError):
+        await asyncio.wait_for(bench.agent.watch(), 1.0)
+    assert [decode_state(value).count for value in bench.outputs.values(CHANGELOG)] == [1]
 
 
 DAY = 20_000

@@ -69,6 +69,24 @@ async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(c
     consumer.perform_seek.assert_awaited_once()
 
 
+async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consumer) -> None:
+    fields = {"topic": "interactions", "partition": 0, "timestamp": 1000, "timestamp_type": 0}
+    monitor = SimpleNamespace(track_tp_end_offset=lambda *_: None)
+    topics = SimpleNamespace(acks_enabled_for=lambda _: True)
+    consumer.app = SimpleNamespace(consumer_generation_id=1, monitor=monitor, topics=topics)
+    consumer.highwater = lambda _: 9  # type: ignore[method-assign]
+    consumer.flow_active, consumer._buffered_partitions = True, set()
+    consumer._stopped = consumer._crashed = SimpleNamespace(is_set=lambda: False)
+    consumer.beacon = SimpleNamespace(root=None)
+    found = []
+    for offset in (4, 5):
+        records = [SimpleNamespace(offset=offset, **fields)]
+        consumer._wait_next_records = AsyncMock(return_value=({INTERACTIONS: records}, None))
+        found += [message async for _, message in consumer.getmany(1.0)]
+    assert [(message.offset, message.begun) for message in found] == [(4, False), (5, False)]
+    assert (found[0].after, found[1].after) == (None, found[0])
+
+
 async def test_an_agent_that_raises_stops_the_worker() -> None:
     """Faust's own consumer commits and goes on with the next batch."""
     crashed: list[BaseException] = []
