@@ -279,6 +279,7 @@ def decoder(record: type[Record]) -> msgspec.json.Decoder[Record]:
 
 
 _INTERACTION: Final = decoder(Interaction)
+_decode_interaction: Final = _INTERACTION.decode
 _IMPRESSION: Final = decoder(Impression)
 _EXAMPLE: Final = decoder(Example)
 decode_example = _EXAMPLE.decode
@@ -308,16 +309,21 @@ def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int) -> 
     Raises:
         RejectedEventError: see decode; also when the timestamp lies more than max_future_ms after now_ms.
     """
-    interaction = decode(_INTERACTION, value)
+    try:
+        interaction = _decode_interaction(value)  # type: ignore[arg-type]  # None is among what `decode` explains
+    except (ValueError, TypeError, RecursionError):
+        interaction = decode(_INTERACTION, value)
+    if len(value) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
+        decode(_INTERACTION, value)
     timestamp = interaction.timestamp
     if type(timestamp) is not int:
         timestamp = epoch_ms(timestamp)
         interaction = msgspec.structs.replace(interaction, timestamp=timestamp)
     if not 0 < timestamp <= now_ms + max_future_ms:
         raise _out_of_range(timestamp)
-    for name, identifier in (("user_id", interaction.user_id), ("item_id", interaction.item_id)):
-        if not identifier.isascii():
-            _check_length(name, identifier)
+    if not (interaction.user_id.isascii() and interaction.item_id.isascii()):
+        _check_length("user_id", interaction.user_id)
+        _check_length("item_id", interaction.item_id)
     return interaction
 
 

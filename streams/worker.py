@@ -53,8 +53,9 @@ _FETCH_BYTES: Final = 2 * 1024 * 1024
 _MEASURE_SECONDS: Final = 5.0
 _LAST_BATCHES_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 8.0
-_GC_THRESHOLD: Final = (100_000, 20, 100)
-"""Python's own (700, 10, 10) took 28 % of the time at full speed, walking states that have no cycles."""
+_GC_THRESHOLD: Final = (500_000, 20, 100)
+"""Python's own (700, 10, 10) took 28 % of the time at full speed, walking states that have no cycles; with 100,000
+it was still 14 %, because the users of a few batches alone are so many objects."""
 _SWITCH_SECONDS: Final = 0.0005
 """Python's own 5 ms is what the loop waits each time for the thread that fetches or follows the weights."""
 
@@ -184,6 +185,7 @@ def run_worker(settings: Settings) -> int:
     partitions = next(state.partitions for state, spec in zip(states, SPECS, strict=True) if spec.partitions == BY_USER)
     _make_folder(settings)
     gc.set_threshold(*_GC_THRESHOLD)
+    gc.freeze()  # modules and settings, which live as long as the worker
     sys.setswitchinterval(_SWITCH_SECONDS)
     return uvloop.run(_run(settings, partitions))
 

@@ -44,9 +44,10 @@ class Fold:
         """
         if offset <= state.offset:
             return Folded.REPLAYED
-        if self._window_bytes:
+        window, window_bytes = state.window, self._window_bytes
+        if window_bytes:
             digest = digest_of(interaction.event_id)
-            if state.window and state.repeats(digest):
+            if digest in window and state.repeats(digest):
                 return Folded.DUPLICATE
         timestamp: int = interaction.timestamp  # type: ignore[assignment] # decode_interaction made it an int
         newest = state.newest
@@ -57,8 +58,8 @@ class Fold:
                 "timestamp",
             )
         state.offset = offset
-        if self._window_bytes:
-            state.window = (state.window + digest)[-self._window_bytes :]
+        if window_bytes:
+            state.window = (window + digest)[-window_bytes:]
         entry = entry_bytes(interaction.item_id, TYPE_CODES[interaction.type], timestamp)
         if timestamp >= newest:
             state.newest = timestamp

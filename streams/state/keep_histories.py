@@ -115,8 +115,8 @@ class KeepHistories:
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._ending = False
-        self._revoked = False
-        """Partitions were taken away and the next are not known yet; meanwhile the generation is still the old one."""
+        self._revoked_in: int | None = None
+        """The generation in which partitions were taken away: until the next are known it is still the group's."""
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Fold batch after batch of interactions."""
@@ -128,7 +128,7 @@ class KeepHistories:
         async for event in stream.noack().events():
             partition = event.message.partition
             await self._slots[partition].acquire()
-            if self._ending or self._revoked or event.message.generation_id != self._generation():
+            if self._ending or self._moving or event.message.generation_id != self._generation():
                 self._slots[partition].release()  # it was fetched before a rebalance and will come again
                 continue
             try:
@@ -161,7 +161,7 @@ class KeepHistories:
 
     async def let_go(self, partitions: Sequence[int]) -> None:
         """Give batches under way a moment to finish, then forget the partitions: others may own them now."""
-        self._revoked = True
+        self._revoked_in = self._generation()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=1.0)
         for partition in partitions:
@@ -174,7 +174,12 @@ class KeepHistories:
         for partition in self._states.partitions():
             self._states.forget(partition)
         self._tail.clear()
-        self._revoked = False
+        self._revoked_in = None
+
+    @property
+    def _moving(self) -> bool:
+        """Whether partitions were taken away and the next are not known yet."""
+        return self._revoked_in == self._generation()
 
     async def forget(self, partition: int, user_ids: Sequence[str], before_day: int) -> int:
         """Tombstone those users in whose state nothing was folded since a day; return how many.
@@ -184,7 +189,7 @@ class KeepHistories:
         """
         generation = self._generation()
         await self._slots[partition].acquire()
-        if self._revoked or generation != self._generation():
+        if self._moving or generation != self._generation():
             self._slots[partition].release()
             return 0
         self._lease.check()
@@ -225,7 +230,7 @@ class KeepHistories:
             for _ in range(_BATCHES_IN_FLIGHT):
                 await turns.enter_async_context(self._slots[partition])
             last = await last_offset()
-            if self._revoked or generation != self._generation():
+            if self._moving or generation != self._generation():
                 return
             self._lease.check()
             seen = await self._foreign_writes.check(partition, last, 0)

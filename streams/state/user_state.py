@@ -156,7 +156,8 @@ def source_offset(value: bytes | None) -> int:
 
 def digest_of(event_id: str) -> bytes:
     """Return 8 bytes by which a repeated event is recognised."""
-    return bytes(xxh3_64_digest(event_id.encode()))
+    digest: bytes = xxh3_64_digest(event_id.encode())
+    return digest
 
 
 def entry_bytes(item_id: str, type_code: int, timestamp: int) -> bytes:

@@ -66,12 +66,12 @@ def saturation(stack: Stack) -> dict[str, float]:
     return figures
 
 
-def send(settings: Settings, count: int, users: int = USERS) -> None:
+def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS) -> None:
     """Put events on the topic as fast as it takes them."""
     producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 20})
     draw, run_id = random.Random(count), time.time_ns()
     for number in range(count):
-        event = interaction_of(run_id + number, users, ITEMS, draw)
+        event = interaction_of(run_id + number, users, items, draw)
         producer.produce(settings.prefix + "interactions", encode(event), event.user_id.encode())
         producer.poll(0)
     producer.flush()
