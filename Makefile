@@ -50,6 +50,9 @@ bench-streams: install .headrace/quix/.installed  ## the worker beside a bare lo
 	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
+bench-updates: install  ## requests to Triton while generations and a version arrive: ARGS="--requests 50000"
+	@$(BIN)/python -m tests.bench.updates $(ARGS)
+
 fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 

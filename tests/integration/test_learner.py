@@ -112,13 +112,13 @@ class Sender:
         assert self._producer.flush(10) == 0
 
 
-def generations(settings: Settings) -> Iterator[Generation]:
+def generations(settings: Settings, slot: str = "champion") -> Iterator[Generation]:
     consumer = Consumer(
         {"bootstrap.servers": settings.broker, "group.id": "t", "isolation.level": "read_committed",
          "enable.partition.eof": True}
     )  # fmt: skip
     consumer.assign([TopicPartition(settings.prefix + "weights", 0, 0)])
-    assembler = GenerationAssembler()
+    assembler = GenerationAssembler(slot)
     while True:
         (message,) = consumer.consume(1, DEADLINE_SECONDS)
         if message.error():
