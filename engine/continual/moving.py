@@ -3,12 +3,8 @@
 Knows nothing of exemplars or losses.
 """
 
+from collections.abc import Callable
 from typing import Any
-
-from peft import AdaLoraConfig, LoraConfig
-from peft.tuners.adalora import AdaLoraModel
-from peft.tuners.lora import LoraModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from engine.continual.method import Moving
 from engine.network.model import SequenceModel
@@ -38,7 +34,7 @@ def frozen(model: SequenceModel, moving: Moving) -> tuple[str, ...]:
             return tuple(name for name in names if not name.startswith("adapters."))
 
 
-def attach(model: SequenceModel, moving: Moving, rank: int, steps: int) -> AdaLoraModel | None:
+def attach(model: SequenceModel, moving: Moving, rank: int, steps: int) -> Callable[[int], None] | None:
     """Adds low-rank changes to the projections of the blocks where the method has them; at first they change nothing.
 
     Args:
@@ -48,27 +44,35 @@ def attach(model: SequenceModel, moving: Moving, rank: int, steps: int) -> AdaLo
         steps: Of the update, over which AdaLoRA lays its budget.
 
     Returns:
-        What AdaLoRA has to be told after each step.
+        What has to be called with each step's number while its gradients are there, under AdaLoRA.
     """
+    if moving not in {"lora", "adalora"}:
+        return None
+    from peft import AdaLoraConfig, LoraConfig  # seconds to import, and few updates need it
+    from peft.tuners.adalora import AdaLoraModel
+    from peft.tuners.lora import LoraModel
+
     if moving == "lora":
         LoraModel(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_PROJECTIONS), "default")
-    if moving == "adalora":
-        config = AdaLoraConfig(
-            init_r=_SPARE * rank,
-            target_r=rank,
-            lora_alpha=2 * rank,
-            target_modules=_PROJECTIONS,
-            tinit=steps // 10,
-            tfinal=steps // 2,
-            deltaT=max(steps // 50, 1),
-            total_step=max(steps, 3),
-        )
-        return AdaLoraModel(model, config, "default")
-    return None
+        return None
+    config = AdaLoraConfig(
+        init_r=_SPARE * rank,
+        target_r=rank,
+        lora_alpha=2 * rank,
+        target_modules=_PROJECTIONS,
+        tinit=steps // 10,
+        tfinal=steps // 2,
+        deltaT=max(steps // 50, 1),
+        total_step=max(steps, 3),
+    )
+    allocate: Callable[[int], None] = AdaLoraModel(model, config, "default").update_and_allocate
+    return allocate
 
 
 def merge(model: SequenceModel) -> None:
     """Adds the low-rank changes to the layers they belong to and takes them away: scores stay the same."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, BaseTunerLayer):

@@ -51,7 +51,7 @@ def update(
         weight = adapted(method.distillation, old_items, model.rows - 1, replayed or len(new), len(new))
         seed = int(generator.integers(2**62))
         guards.append(Distillation(copied(model), weight, torch.Generator().manual_seed(seed)))
-    told = attach(model, method.moving, method.rank, steps)
+    allocate = attach(model, method.moving, method.rank, steps)
     moving = trainer
     if method.moving != "finetune":
         moving = Trainer(model, replace(trainer.config, freeze=frozen(model, method.moving)), generator)
@@ -60,7 +60,7 @@ def update(
     moving.config = replace(moving.config, optimiser=optimiser)
     moving.steps, moving.total_steps, moving.slowdown = 0, steps, 1.0
     moving.guards = tuple(guards)
-    moving.after_step = told.update_and_allocate if told else None
+    moving.after_step = allocate
     usual = _set_dropout(model, method.dropout)
     _passes(moving, new, lambda: exemplars.select(generator.permutation(len(exemplars))[:replayed]), size)
     _set_dropout(model, usual)
