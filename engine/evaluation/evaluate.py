@@ -4,7 +4,7 @@ Knows nothing of the command line; the clock is an argument. Legend: B cases, I 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine import metrics
 from engine.blending.scoring import FEATURES
+from engine.continual.measures import summary
 from engine.evaluation.baselines import BASELINES, Ranker
 from engine.evaluation.blended_ranker import BlendedRanker
 from engine.evaluation.fitting import Clock, mask, ranks_of
@@ -89,6 +90,8 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
             _ask(ranker, fold, test, results[name], settings, clock)
     return _report(results, settings) | {
         "curve": [[passed.seconds, passed.ndcg] for passed in sequence.curve],
+        "continual": summary(sequence.updates),
+        "updates": [asdict(each) for each in sequence.updates],
         "blend": dict(zip(FEATURES, blended.weights, strict=True)),
         "folds": names,
         "data": _described(data) | {"cases": asked},
@@ -113,6 +116,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         seconds = report["seconds_by_model"][model]
         lines.append(f"| {model} | {' | '.join(cells)} | {seconds['train']:.1f} | {seconds['evaluate']:.1f} |")
     seen = "filtered" if report["filtered_seen"] else "not filtered"
+    if report.get("continual"):
+        names = report["continual"]
+        lines += ["", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+        lines.append(f"| {' | '.join(f'{value:.4g}' for value in names.values())} |")
     return "\n".join([*lines, "", f"Full ranking; seen items {seen}; 95 % bootstrap intervals over cases."])
 
 

@@ -10,9 +10,12 @@ from typing import Final
 import numpy as np
 import torch
 
-from engine.batch import HistoryBatch, joined
+from engine.batch import HistoryBatch
+from engine.continual.measures import Measure, UpdateReport, measured, sampled
+from engine.continual.method import Method
+from engine.continual.updating import update
 from engine.evaluation.fitting import Clock, FitConfig, Round, fit, split
-from engine.evaluation.protocols import Fold, cases
+from engine.evaluation.protocols import Cases, Fold, cases
 from engine.network.model import ModelConfig, SequenceModel
 from engine.network.optimisers import OptimiserConfig
 from engine.network.training import Trainer, TrainingConfig
@@ -27,6 +30,7 @@ class Update:
     """Passes over the new histories."""
     replay: float = 1.0
     """Histories from before, drawn anew each pass, for each new one: against forgetting."""
+    method: Method = field(default_factory=Method)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ PRESETS: Final[Mapping[str, Preset]] = {
 }
 
 
+def with_method(preset: Preset, name: str) -> Preset:
+    """The preset with a method of continual learning by name; bottlenecks are put into the model where it trains them.
+
+    Raises:
+        ValueError: The name means nothing.
+    """
+    method = Method.of(name)
+    model = replace(preset.model, adapter=method.rank) if method.moving == "adapter" else preset.model
+    return replace(preset, model=model, update=replace(preset.update, method=method))
+
+
 class SequenceRanker:
     """Fits by early stopping where a fold has validation cases, else by a fixed number of passes over what is new."""
 
@@ -58,6 +73,9 @@ class SequenceRanker:
         self.generator = np.random.default_rng(seed)
         self.device = device
         self.curve: list[Round] = []
+        self.updates: list[UpdateReport] = []
+        """What each update after the first fit gained, lost and cost."""
+        self._older: tuple[Cases, ...] = ()
         self._trainer: Trainer | None = None
         self._fitted: Fold | None = None
 
@@ -70,8 +88,11 @@ class SequenceRanker:
             self._trainer = self._new_trainer(fold.rows)
             self.curve = fit(self._trainer, held.train, held.validation, self.preset.fit, self.clock)
         else:
+            measure = Measure(self.model, fold.name, self._older, fold.test, self.clock)
             self.model.grow(fold.rows)
-            self._update(self._trainer, fold)
+            self._trainer = self._update(self._trainer, fold)
+            self.updates.append(measured(measure, self.model, self.clock))
+        self._older = (*self._older, sampled(fold.test))
         self._fitted, self._items = fold, self.model.item_vectors().detach()
 
     @property
@@ -91,23 +112,13 @@ class SequenceRanker:
         model = SequenceModel(self.preset.model, rows, initial).to(self.device)
         return Trainer(model, self.preset.training, self.generator)
 
-    def _update(self, trainer: Trainer, fold: Fold) -> None:
-        """Passes over the newest histories with as many older ones, the step falling to zero over all of them."""
-        length, size = self.model.config.length + 1, self.preset.fit.batch
+    def _update(self, trainer: Trainer, fold: Fold) -> Trainer:
+        """Takes in the newest histories by the preset's method."""
+        length, wanted = self.model.config.length + 1, self.preset.update
         touched_B = np.add.reduceat(fold.new_T, fold.train.offsets_B).astype(bool)
         new = split(fold.train.select(np.flatnonzero(touched_B)), length)
         old = split(fold.train.select(np.flatnonzero(~touched_B)), length)
-        replayed = min(round(self.preset.update.replay * len(new)), len(old))
-        trainer.config = replace(trainer.config, optimiser=replace(trainer.config.optimiser, schedule="linear"))
-        trainer.total_steps = int(-(-(len(new) + replayed) // size) * self.preset.update.epochs)
-        trainer.steps, trainer.slowdown = 0, 1.0
-        while trainer.steps < trainer.total_steps:
-            drawn = self.generator.permutation(len(old))[:replayed]
-            both = joined([new, old.select(drawn)])
-            order = self.generator.permutation(len(both))
-            for begin in range(0, len(order), size):
-                if trainer.steps < trainer.total_steps:
-                    trainer.step(both.select(order[begin : begin + size]))
+        return update(trainer, wanted.method, new, old, wanted.epochs, wanted.replay, self.preset.fit.batch)
 
 
 def with_validation(fold: Fold) -> Fold:

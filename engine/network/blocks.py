@@ -128,4 +128,18 @@ class SasrecBlock(nn.Module):
         return changed
 
 
+class Bottleneck(nn.Module):
+    """A small residual layer that can be trained while the block below it stays as it is (Houlsby et al. 2019)."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.narrow = nn.Linear(dim, width)
+        self.widen = nn.Linear(width, dim)
+
+    def forward(self, states_ND: Tensor) -> Tensor:
+        """The states with a change of few degrees of freedom, (N, D)."""
+        changed: Tensor = states_ND + self.widen(functional.gelu(self.narrow(states_ND)))
+        return changed
+
+
 BLOCKS: Final[dict[str, type[LigrBlock] | type[SasrecBlock]]] = {"ligr": LigrBlock, "sasrec": SasrecBlock}

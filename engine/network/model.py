@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.batch import HistoryBatch
-from engine.network.blocks import BLOCKS, Activation, Dropout
+from engine.network.blocks import BLOCKS, Activation, Bottleneck, Dropout
 from engine.network.packing import Windows, pack
 
 ROW_BLOCK: Final = 1024
@@ -51,6 +51,8 @@ class ModelConfig:
     """Interaction types that can be told apart."""
     text_dim: int = 0
     """Width of text vectors; 0 is a model without text."""
+    adapter: int = 0
+    """Width of a bottleneck after each block, which changes nothing until it is trained; 0 is without."""
 
     @classmethod
     def preset(cls, name: str, **changes: object) -> "ModelConfig":
@@ -97,6 +99,9 @@ class SequenceModel(nn.Module):
         self.blocks = nn.ModuleList(
             block(dim, config.heads, config.hidden_factor * dim, config.activation, config.dropout)
             for _ in range(config.blocks)
+        )
+        self.adapters = nn.ModuleList(
+            Bottleneck(dim, config.adapter) for _ in range(config.blocks if config.adapter else 0)
         )
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(config.dropout)
@@ -149,8 +154,10 @@ class SequenceModel(nn.Module):
         empty_ND = states_TD.new_zeros(windows.count * windows.width, self.config.dim)
         states_ND = self.dropout(empty_ND.index_copy(0, slots_T, states_TD))
         mask_RHWW = self._mask(batch, windows, device)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
             states_ND = block(states_ND, mask_RHWW)
+            if self.config.adapter:
+                states_ND = self.adapters[number](states_ND)
         return self.outputs(self.norm(states_ND[slots_T]))
 
     def user_vectors(self, batch: HistoryBatch) -> Tensor:
@@ -159,7 +166,7 @@ class SequenceModel(nn.Module):
         users_BD = self.item_table.new_zeros(len(batch), self.config.dim)
         if not len(batch.rows_T):
             return users_BD
-        rows_T = self._known(batch.rows_T)
+        rows_T = self.known(batch.rows_T)
         states_TD = self.encode(self.vectors(self.item_table[rows_T], rows_T), batch)
         held_B = torch.from_numpy(np.flatnonzero(batch.lengths_B)).to(states_TD.device)
         ends_B = torch.from_numpy(np.cumsum(batch.lengths_B, dtype=np.int64) - 1).to(states_TD.device)
@@ -208,9 +215,13 @@ class SequenceModel(nn.Module):
                 nn.init.xavier_normal_(layer.weight, generator=self.generator)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        for name, parameter in self.adapters.named_parameters():
+            if name.endswith("widen.weight"):
+                nn.init.zeros_(parameter)
         nn.init.zeros_(self.distances)
 
-    def _known(self, rows_T: NDArray[np.int32]) -> Tensor:
+    def known(self, rows_T: NDArray[np.int32]) -> Tensor:
+        """The rows as indices, 0 for those it does not have."""
         known_T = np.where((rows_T > 0) & (rows_T < self.rows), rows_T, 0).astype(np.int64)
         return torch.from_numpy(known_T).to(self.item_table.device)
 

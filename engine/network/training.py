@@ -4,7 +4,7 @@ Knows nothing of where histories come from. Legend: T interactions, S interactio
 those successors, C candidates, U distinct rows of the step, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,21 @@ class Step:
     """Rows whose vectors or biases have moved."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What a step looked at, for terms that are added to its loss."""
+
+    inputs: HistoryBatch
+    """All interactions but the last of each history."""
+    before_P: Tensor
+    """Place in `inputs` of the interaction before each target."""
+    states_PD: Tensor
+    rows_C: Tensor
+    """Candidates."""
+    vectors_CD: Tensor
+    biases_C: Tensor
+
+
 @dataclass
 class Trainer:
     """Trains one model, step by step; `state` and `restore` make it survive a restart."""
@@ -59,6 +74,10 @@ class Trainer:
     """Factor on both learning rates beside the schedule's."""
     counts_I: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """How often each row was a target, for popular negatives and log q."""
+    guards: tuple[Callable[[Compared], Tensor], ...] = ()
+    """Terms that are added to the loss, against forgetting."""
+    after_step: Callable[[int], None] | None = None
+    """Called while a step's gradients are still there."""
 
     def __post_init__(self) -> None:
         optimiser = self.config.optimiser
@@ -112,6 +131,11 @@ class Trainer:
             weights_P=self._tensor(pairs.weights_P),
         )
         loss = self._loss(compared)
+        for guard in self.guards:
+            before_P, rows_C = self._tensor(pairs.before_P), self._tensor(candidates.rows_C)
+            loss = loss + guard(
+                Compared(pairs.inputs, before_P, states_PD, rows_C, outputs_UD[columns], bias_U[columns])
+            )
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         self._move(rows, leaf_UD, bias_U)
         model.eval()
@@ -177,6 +201,8 @@ class Trainer:
             for group in self.dense_optimiser.param_groups:
                 group["lr"] = optimiser.learning_rate * factor
             self.dense_optimiser.step()
+            if self.after_step:
+                self.after_step(self.steps)
             self.dense_optimiser.zero_grad()
         self.steps += 1
 

@@ -22,6 +22,13 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="leave-one-out, continual, time-split or stream.")] = "leave-one-out",
     report: Annotated[Path | None, typer.Option(help="Where the JSON report goes; a markdown table beside it.")] = None,
     preset: Annotated[str, typer.Option(help="quick (some 2 CPU minutes) or default.")] = "default",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How a continual run takes in a period, parts by `+`: finetune, rows, top, lora, adalora or adapter; "
+            "replay, reservoir or herding; distillation, ewc, dropout."
+        ),
+    ] = "finetune+replay",
     models: Annotated[str, typer.Option(help="Models to compare, by comma; all without it.")] = "",
     columns: Annotated[
         str, typer.Option(metavar="FIELD=COLUMN,…", help="Columns of a table: user, item, time, type.")
@@ -44,7 +51,7 @@ def evaluate(
 
     from engine.evaluation import evaluate as engine_evaluate
     from engine.evaluation.interactions import Columns, DataError, read
-    from engine.evaluation.sequence_ranker import PRESETS
+    from engine.evaluation.sequence_ranker import PRESETS, with_method
     from streams.records import TYPE_CODES
 
     if preset not in PRESETS:
@@ -53,6 +60,10 @@ def evaluate(
         raise typer.BadParameter(
             f"{protocol} is none of {', '.join(engine_evaluate.PROTOCOLS)}", param_hint="--protocol"
         )
+    try:
+        chosen = with_method(PRESETS[preset], method)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--method") from exc
     torch.set_num_threads(1)
     wanted = tuple(models.split(",")) if models else engine_evaluate.Settings().models
     if unknown := set(wanted) - set(engine_evaluate.Settings().models):
@@ -71,7 +82,7 @@ def evaluate(
                 seed=seed,
                 device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
             ),
-            PRESETS[preset],
+            chosen,
             time.process_time,
         )
     except DataError as exc:
