@@ -3,7 +3,7 @@
 Legend of shape suffixes: T all interactions of the batch one after another, B histories.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,3 +98,13 @@ class HistoryBatch:
         if not len(self) or self.lengths_B.max() <= length:
             return self
         return self.take(self.positions_T >= np.repeat(self.lengths_B - length, self.lengths_B))
+
+
+def joined(batches: Sequence[HistoryBatch]) -> HistoryBatch:
+    """The histories of all, in order."""
+    return HistoryBatch(
+        np.concatenate([batch.rows_T for batch in batches]),
+        np.concatenate([batch.types_T for batch in batches]),
+        np.concatenate([batch.times_T for batch in batches]),
+        np.concatenate([batch.lengths_B for batch in batches]),
+    )

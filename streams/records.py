@@ -137,6 +137,8 @@ class Recommendation(msgspec.Struct, frozen=True):
     """Processing time of the answer, epoch milliseconds."""
     stage_ms: dict[str, float]
     """Milliseconds spent a stage, measured by the worker."""
+    slot: str = "champion"
+    """Which model answered; `challenger` for users of a canary."""
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -224,7 +226,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What serves from now on, why, and who said so."""
 
     action: str
-    """canary, promote, reject, rollback, advance, pin, freeze or unfreeze."""
+    """canary, promote, reject, rollback, advance, pin, freeze, unfreeze; or resume, by a learner that came back."""
     by: str
     """`gate`, or the person."""
     at: int
@@ -234,6 +236,12 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the learning weights: shadow, canary, serving; or pinned."""
     share: float = 1.0
     """Of users that the learning weights serve."""
+    canary: float = 0.0
+    """Of users that slot `challenger` serves; the champion serves the others."""
+    salt: int = 0
+    """Of the hash that chooses them; another one for each canary."""
+    command: int = -1
+    """Offset in `decisions` of the command that was carried out."""
     generation: int = 0
     """The first that carries the decision."""
     version: int = 0

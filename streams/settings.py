@@ -130,6 +130,8 @@ class LearnerSettings(_Group):
     micro_batch: Positive = 256
     """Outcomes predicted, scored and learned together at most."""
     policy: Literal["cautious", "fresh"] = "fresh"
+    canary_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of users that a canary serves before a promotion; 0 promotes without one."""
     preset: str = "small"
     threads: Positive = 1
 

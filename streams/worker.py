@@ -27,6 +27,7 @@ from streams.kafka import faust_credentials, librdkafka_config
 from streams.lists.answer_requests import AnswerRequests
 from streams.lists.ladder import Ladder
 from streams.lists.neighbours import NeighbourFollower
+from streams.lists.routing import DecisionFollower
 from streams.lists.scorer import TritonScorer
 from streams.lists.serving import WorkerServing
 from streams.settings import Settings
@@ -68,6 +69,7 @@ class Worker:
     outputs: Outputs
     catalogue: CatalogueFollower
     neighbours: NeighbourFollower
+    decisions: DecisionFollower
     scorer: TritonScorer
     server: ApiServer
     instruments: WorkerInstruments
@@ -79,6 +81,7 @@ class Worker:
         self.table.prepare()
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
+        self.decisions.start()
         await self.server.start()
         _log.info("worker_listening", address=self.server.address)
 
@@ -87,7 +90,7 @@ class Worker:
         await self.server.stop()
         await self.keep_histories.wind_up(_LAST_BATCHES_SECONDS)
         await self.scorer.close()
-        for close in (self.outputs.close, self.catalogue.stop, self.neighbours.stop):
+        for close in (self.outputs.close, self.catalogue.stop, self.neighbours.stop, self.decisions.stop):
             await asyncio.to_thread(close)
 
     async def let_go(self, _app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
@@ -131,8 +134,9 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     outputs = Outputs(settings, lease.seconds)
     catalogue = Catalogue()
     neighbours = NeighbourFollower(librdkafka_config(settings), settings.prefix + "weights", instruments)
+    decisions = DecisionFollower(librdkafka_config(settings), settings.prefix + "decisions")
     scorer = TritonScorer(settings.triton.url, settings.triton.batch_users)
-    ladder = Ladder(scorer, neighbours, catalogue, settings, instruments)
+    ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress()
     states = UserStates(table, settings.state.cache_users)
     keep_histories = KeepHistories(
@@ -153,7 +157,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
         app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
-        scorer, server, instruments,
+        decisions, scorer, server, instruments,
     )  # fmt: skip
     app.task(keep_histories.watch)
     app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)

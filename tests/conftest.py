@@ -22,6 +22,6 @@ def triton(tmp_path_factory: pytest.TempPathFactory, broker: LocalBroker) -> Ite
     folder = tmp_path_factory.mktemp("triton")
     repository = ModelRepository(folder / "models")
     write_seed_version(repository, "tiny")
-    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": "weights", "slot": "champion"}
+    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": "weights"}
     with LocalTriton(folder / "server", repository, free_port(), backend=backend) as server:
         yield server

@@ -1,11 +1,10 @@
-"""A model as it is served: the best rows of each history, while generations change it in place.
+"""Models as they are served: the best rows of each history, while generations change them in place.
 
 Knows nothing of Triton or Kafka. Legend: B histories, K items asked for, I rows, U changed rows.
 """
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,17 +12,7 @@ from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.blending.scoring import build
-from engine.weights import Arrays, Generation, Weights, WeightsError
-
-
-def joined(batches: Sequence[HistoryBatch]) -> HistoryBatch:
-    """Return the histories of all, in order."""
-    return HistoryBatch(
-        np.concatenate([batch.rows_T for batch in batches]),
-        np.concatenate([batch.types_T for batch in batches]),
-        np.concatenate([batch.times_T for batch in batches]),
-        np.concatenate([batch.lengths_B for batch in batches]),
-    )
+from engine.weights import CHALLENGER, CHAMPION, Arrays, Generation, Weights, WeightsError
 
 
 @dataclass(frozen=True)
@@ -35,6 +24,7 @@ class Answer:
     scores_BK: NDArray[np.float32]
     version: int
     generation: int
+    slot: str = CHAMPION
 
 
 class ServedModel:
@@ -104,3 +94,45 @@ class ServedModel:
         for name, own in self._model.tables().items():
             if tables is not None and (name not in tables or tables[name].shape[1:] != tuple(own.shape[1:])):
                 raise WeightsError(f"{name} is missing or its rows are not of shape {tuple(own.shape[1:])}")
+
+
+class ServedSlots:
+    """The champion, and a challenger while one is published.
+
+    Args:
+        champion: of the version that was loaded.
+        device: where a challenger's tables go.
+    """
+
+    def __init__(self, champion: ServedModel, device: str = "cpu") -> None:
+        self.champion = champion
+        self.challenger: ServedModel | None = None
+        self._device = device
+
+    def top_k(self, batch: HistoryBatch, k: int, slot: str = CHAMPION) -> Answer:
+        """Answer from a slot; from the champion when nothing else is there. The answer says which it was."""
+        challenger = self.challenger
+        if slot == CHALLENGER and challenger is not None:
+            return replace(challenger.top_k(batch, k), slot=CHALLENGER)
+        return self.champion.top_k(batch, k)
+
+    def apply(self, change: Generation) -> None:
+        """Let its slot become this generation; the first one of a challenger makes it.
+
+        Raises:
+            WeightsError: it does not fit; nothing was changed.
+        """
+        if change.slot == CHAMPION:
+            self.champion.apply(change)
+        elif self.challenger is not None:
+            self.challenger.apply(change)
+        elif len(change.rows_U) < change.rows:
+            raise WeightsError("a challenger begins with all of its rows")
+        else:
+            weights = Weights(change.config, change.tables, change.dense)
+            self.challenger = ServedModel(weights, change.version, change.generation, self._device)
+
+    def drop(self, slot: str) -> None:
+        """Serve a challenger no more; the champion stays."""
+        if slot == CHALLENGER:
+            self.challenger = None

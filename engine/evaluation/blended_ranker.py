@@ -17,7 +17,7 @@ from engine.blending.popularity import Popularity
 from engine.blending.scoring import RecommenderModel
 from engine.evaluation.protocols import Cases, Fold, cases
 from engine.evaluation.sequence_ranker import SequenceRanker, with_validation
-from engine.online.prequential import OnlineConfig
+from engine.online.config import OnlineConfig
 
 _COUNTED: Final = 2048
 """Histories counted at a time: pairs are matched in memory."""

@@ -17,9 +17,9 @@ from engine.evaluation.baselines import BASELINES, Ranker
 from engine.evaluation.blended_ranker import BlendedRanker
 from engine.evaluation.fitting import Clock, mask, ranks_of
 from engine.evaluation.interactions import DataError, Interactions
+from engine.evaluation.prequential_run import prequential_run
 from engine.evaluation.protocols import Cases, Fold, ProtocolName, folds
 from engine.evaluation.sequence_ranker import Preset, SequenceRanker
-from engine.online.prequential import prequential_run
 
 MODEL: Final = "headrace"
 """The model as it is served; `sequence` is the transformer within it, alone."""

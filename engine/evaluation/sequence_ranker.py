@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from engine.batch import HistoryBatch
+from engine.batch import HistoryBatch, joined
 from engine.evaluation.fitting import Clock, FitConfig, Round, fit, split
 from engine.evaluation.protocols import Fold, cases
 from engine.network.model import ModelConfig, SequenceModel
 from engine.network.optimisers import OptimiserConfig
 from engine.network.training import Trainer, TrainingConfig
-from engine.online.prequential import OnlineConfig, joined
+from engine.online.config import OnlineConfig
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class SequenceRanker:
         trainer.steps, trainer.slowdown = 0, 1.0
         while trainer.steps < trainer.total_steps:
             drawn = self.generator.permutation(len(old))[:replayed]
-            both = joined(new, old.select(drawn))
+            both = joined([new, old.select(drawn)])
             order = self.generator.permutation(len(both))
             for begin in range(0, len(order), size):
                 if trainer.steps < trainer.total_steps:

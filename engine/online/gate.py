@@ -166,12 +166,11 @@ class Gate:
         if action == "promote" and self.config.policy == "cautious":
             self.stage = "shadow"  # what was learned up to now serves as the anchor; what comes must prove itself again
         low, high = self.sequence.bounds
-        share = {"shadow": 0.0, "canary": self.config.canary_share, "serving": 1.0}[self.stage]
         decision = Decision(
             self.against,
             action,
             self.stage,
-            share,
+            self.share,
             self.sequence.count,
             self.sequence.mean,
             low,
@@ -180,6 +179,11 @@ class Gate:
         )
         self.sequence = ConfidenceSequence(self.config.level)
         return decision
+
+    @property
+    def share(self) -> float:
+        """Of users that the learning weights serve."""
+        return {"shadow": 0.0, "canary": self.config.canary_share, "serving": 1.0}[self.stage]
 
     def state(self) -> dict[str, Any]:
         """All that the next decision depends on."""

@@ -12,80 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from engine.batch import HistoryBatch
+from engine.batch import HistoryBatch, joined
 from engine.blending.blend import BlendLearner
-from engine.blending.item_knn import ItemKnn, PairConfig, neighbour_scores
+from engine.blending.item_knn import ItemKnn, neighbour_scores
 from engine.blending.popularity import Popularity
-from engine.blending.scoring import ITEM_KNN_BLEND, RecommenderModel, ScoringConfig, load_scorer
-from engine.evaluation.interactions import Interactions
-from engine.metrics import accuracy, means, ndcg, rank_of
-from engine.network.model import ModelConfig, SequenceModel
-from engine.network.optimisers import OptimiserConfig
-from engine.network.training import Trainer, TrainingConfig
-from engine.online.drift import DriftConfig, DriftDetector
-from engine.online.gate import Decision, Gate, GateConfig, Policy
-from engine.online.guards import GuardConfig, LossGuard, OutcomeGuard
+from engine.blending.scoring import ITEM_KNN_BLEND, RecommenderModel, load_scorer
+from engine.metrics import ndcg, rank_of
+from engine.network.model import SequenceModel
+from engine.network.training import Trainer
+from engine.online.config import OnlineConfig
+from engine.online.drift import DriftDetector
+from engine.online.examples import Examples, histories_before, states_before
+from engine.online.gate import Decision, Gate
+from engine.online.guards import LossGuard, OutcomeGuard
+from engine.online.quality import CONTENDERS, MISSED, Quality
 from engine.online.replay import Reservoir
 from engine.weights import Weights
 
-CONTENDERS = ("model", "sequence", "item_knn", "popularity")
-"""What is scored over the same outcomes: the served blend, the sequence model alone, and the two baselines."""
-MISSED = np.iinfo(np.int32).max
-"""Rank of an outcome that could not be proposed: its item had no row yet."""
-_CHUNK = 16
 _PARTS = (
     "trainer", "covisits", "successors", "popularity", "blend", "replay", "quality", "guard", "loss_guard", "drift",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class OnlineConfig:
-    """How an OnlineLearner learns."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(optimiser=OptimiserConfig(learning_rate=2e-3, rows_learning_rate=6e-3))
-    )
-    scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    covisits: PairConfig = field(default_factory=PairConfig)
-    successors: PairConfig = field(default_factory=lambda: PairConfig(decay=0.7, both_ways=False, normalise="source"))
-    blend_rate: float = 0.05
-    replay_capacity: int = 4096
-    replayed: int = 32
-    """Histories from the replay buffer in each step."""
-    steps: int = 1
-    """Gradient steps a batch."""
-    early: int = 30_000
-    """Outcomes up to which a batch gets one step more, when it is no longer than half of `positions`."""
-    context_weight: float = 0.5
-    """Weight of an earlier interaction of a history, already learned, against a new outcome."""
-    positions: int = 4096
-    """New interactions in a step at most: with more, each history is cut to its newest ones."""
-    window: int = 10_000
-    """Newest outcomes that quality is reported over."""
-    gate: GateConfig = field(default_factory=GateConfig)
-    compared: int = 32
-    """Outcomes of each batch, drawn at random, that the anchor is asked about too."""
-    settled: int = 2000
-    """Outcomes before the first anchor is taken."""
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    drift: DriftConfig = field(default_factory=DriftConfig)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Histories that end with what the user did next."""
-
-    batch: HistoryBatch
-    is_outcome_T: NDArray[np.bool_]
-    """Interactions to be predicted, scored and learned now; the others are context."""
-
-    @classmethod
-    def of(cls, batch: HistoryBatch, outcomes_B: NDArray[np.int32]) -> "Examples":
-        """So many interactions at the end of each history are outcomes."""
-        return cls(batch, batch.positions_T >= np.repeat(batch.lengths_B - outcomes_B, batch.lengths_B))
 
 
 @dataclass(frozen=True)
@@ -103,36 +50,6 @@ class Scored:
     """Whether this batch showed that the stream has changed."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU time by stage."""
-
-
-def online_config(preset: str, policy: Policy = "fresh") -> OnlineConfig:
-    """The learner's config with a preset of the model (`tiny`, `small`, `base`) and a policy of the gate."""
-    return OnlineConfig(model=ModelConfig.preset(preset), gate=GateConfig(policy=policy))
-
-
-class Quality:
-    """Ranks of the newest outcomes, by contender."""
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._ranks: dict[str, NDArray[np.int64]] = {}
-
-    def add(self, ranks: Mapping[str, NDArray[np.int64]]) -> None:
-        """Takes the ranks of a batch; the oldest ones fall out."""
-        for name, ranks_P in ranks.items():
-            self._ranks[name] = np.append(self._ranks.get(name, np.empty(0, np.int64)), ranks_P)[-self._window :]
-
-    def state(self) -> dict[str, NDArray[np.int64]]:
-        """The ranks in the window."""
-        return dict(self._ranks)
-
-    def restore(self, state: dict[str, NDArray[np.int64]]) -> None:
-        """Goes on from a state taken by `state`."""
-        self._ranks = dict(state)
-
-    def report(self) -> dict[str, dict[str, float]]:
-        """Mean of each metric by contender."""
-        return {name: means(accuracy(ranks_P, (10,))) for name, ranks_P in self._ranks.items()}
 
 
 class OnlineLearner:
@@ -193,8 +110,9 @@ class OnlineLearner:
         """Lets a decision take effect: a new anchor, or back to the old one, with all that was learned since undone."""
         if decision.against == "item_knn" or decision.action in {"canary", "reject"}:
             return
-        if decision.action == "rollback" and self.anchor:
-            self.restore(deepcopy(self.anchor.state))
+        if decision.action == "rollback":
+            if self.anchor:
+                self.restore(deepcopy(self.anchor.state))
         else:
             self.anchor = Anchor.of(self)
 
@@ -203,6 +121,11 @@ class OnlineLearner:
         """What users get: the learning weights, or what the gate holds to be better."""
         if self.gate.stage != "serving" and self.anchor:
             return self.anchor.scorer.weights()
+        return self.challenger
+
+    @property
+    def challenger(self) -> Weights:
+        """What a canary serves: the learning weights, blended so that they are not below item-kNN."""
         weights = self.weights()
         if self.floor.stage == "serving":
             return weights
@@ -323,7 +246,7 @@ class OnlineLearner:
         for _ in range(steps):
             old = self.replay.sample(int(replayed), self.generator)
             step = self.trainer.step(
-                joined(fresh, old),
+                joined([fresh, old]),
                 np.append(fresh_weights_T, np.full(len(old.rows_T), self.config.context_weight, np.float32)),
             )
             loss = step.loss
@@ -354,111 +277,3 @@ class Anchor:
     def of(cls, learner: OnlineLearner) -> "Anchor":
         """The learner as it is now."""
         return cls(load_scorer(learner.weights()), deepcopy(learner.state()))
-
-
-def joined(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:
-    """Both batches as one."""
-    return HistoryBatch(
-        np.append(first.rows_T, second.rows_T),
-        np.append(first.types_T, second.types_T),
-        np.append(first.times_T, second.times_T),
-        np.append(first.lengths_B, second.lengths_B),
-    )
-
-
-def histories_before(batch: HistoryBatch, places_P: NDArray[np.int64], length: int) -> HistoryBatch:
-    """What came before each of these interactions in its history, the newest `length` of it.
-
-    >>> batch = HistoryBatch.of_rows(np.array([5, 6, 7, 9], np.int32), np.array([3, 1], np.int32))
-    >>> before = histories_before(batch, np.array([1, 2, 3]), 1)
-    >>> before.rows_T.tolist(), before.lengths_B.tolist()
-    ([5, 6], [1, 1, 0])
-    """
-    begins_P = np.maximum(places_P - batch.positions_T[places_P], places_P - length)
-    return _cut(batch, begins_P, places_P)
-
-
-def states_before(model: SequenceModel, batch: HistoryBatch, places_P: NDArray[np.int64]) -> Tensor:
-    """The model's state before each of these interactions, zeros where it is the first, (P, D).
-
-    Up to 16 interactions of one history share a pass: it costs a tenth. In a history longer than `length` the earlier
-    ones then see up to 15 interactions less.
-
-    Args:
-        model: In evaluation mode.
-        batch: The histories.
-        places_P: Places in T, rising.
-    """
-    users_P = batch.users_T[places_P]
-    _, first_P = np.unique(users_P, return_index=True)
-    rank_P = np.arange(len(places_P)) - np.repeat(first_P, np.diff(np.append(first_P, len(places_P))))
-    ends_G = np.flatnonzero(np.append((np.diff(users_P) != 0) | (rank_P[1:] % _CHUNK == 0), True))
-    group_P = np.repeat(np.arange(len(ends_G)), np.diff(ends_G, prepend=-1))
-    last_G = places_P[ends_G]
-    begins_G = np.maximum(last_G - batch.positions_T[last_G], last_G - model.config.length)
-    windows = _cut(batch, begins_G, last_G)
-    states_PD = model.item_table.new_zeros(len(places_P), model.config.dim)
-    if not len(windows.rows_T):
-        return states_PD
-    rows_T = torch.from_numpy(np.where(windows.rows_T < model.rows, windows.rows_T, 0).astype(np.int64))
-    states_TD = model.encode(model.vectors(model.item_table[rows_T], rows_T), windows)
-    held_P = np.flatnonzero(batch.positions_T[places_P] > 0)
-    at_P = (windows.offsets_B[group_P] + places_P - 1 - begins_G[group_P])[held_P]
-    return states_PD.index_copy(0, torch.from_numpy(held_P), states_TD[torch.from_numpy(at_P)])
-
-
-def _cut(batch: HistoryBatch, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> HistoryBatch:
-    lengths = (ends - begins).astype(np.int32)
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    index = np.arange(int(lengths.sum())) + np.repeat(begins - starts, lengths)
-    return HistoryBatch(batch.rows_T[index], batch.types_T[index], batch.times_T[index], lengths)
-
-
-def prequential_run(
-    interactions: Interactions, config: OnlineConfig, micro_batch: int = 256, every: int = 10_000, seed: int = 0
-) -> dict[str, Any]:
-    """Runs a learner over a stream and reports quality on the way.
-
-    Returns:
-        `quality`: last window by contender and metric; `curve`: the same NDCG@10 every `every` interactions;
-        `ranks`: those of the last window by contender; `seconds`: CPU time by stage; `events`.
-    """
-    learner = OnlineLearner(config, seed)
-    histories: dict[int, list[int]] = {}
-    curve, seconds = [], {"score": 0.0, "learn": 0.0}
-    total = len(interactions.rows_N)
-    for begin in range(0, total, micro_batch):
-        end = min(begin + micro_batch, total)
-        scored = learner.observe(_next_examples(interactions, range(begin, end), histories, config.model.length))
-        for stage, spent in scored.seconds.items():
-            seconds[stage] += spent
-        if end // every > begin // every or end == total:
-            report = learner.quality.report()
-            curve.append({"events": end, **{name: values["ndcg@10"] for name, values in report.items()}})
-    return {
-        "quality": learner.quality.report(),
-        "ranks": learner.quality.state(),
-        "curve": curve,
-        "seconds": seconds,
-        "events": total,
-    }
-
-
-def _next_examples(interactions: Interactions, places: range, histories: dict[int, list[int]], length: int) -> Examples:
-    """One history a user of the batch, as indices into the stream, and its growth."""
-    new: dict[int, int] = {}
-    for place, user in zip(places, interactions.users_N[places.start : places.stop].tolist(), strict=True):
-        histories.setdefault(user, []).append(place)
-        new[user] = new.get(user, 0) + 1
-    parts = []
-    for user, count in new.items():
-        histories[user] = histories[user][-(length + count) :]
-        parts.append(np.array(histories[user]))
-    index = np.concatenate(parts)
-    batch = HistoryBatch(
-        interactions.rows_N[index],
-        interactions.types_N[index],
-        interactions.times_N[index],
-        np.array([len(part) for part in parts], np.int32),
-    )
-    return Examples.of(batch, np.array(list(new.values()), np.int32))

@@ -191,8 +191,8 @@ class Observer:
             self.seen.rejected[int(headers["partition"]), int(headers["offset"])] = headers["reason"].decode()
 
     def _take_generation(self, message: Message) -> None:
-        if (message.key() or b"").endswith(b"/end"):
-            facts = end_mark(message.value() or b"")
+        if (message.key() or b"").endswith(b"/end") and message.value() is not None:
+            facts = end_mark(message.value())
             until = {int(partition): offset for partition, offset in json.loads(facts.get("learned", "{}")).items()}
             self.seen.generations.append(Learned(int(facts["generation"]), until))
 

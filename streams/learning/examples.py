@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from engine.batch import HistoryBatch
-from engine.online.prequential import Examples
+from engine.online.examples import Examples
 from streams.records import TYPE_CODES
 
 Entry = tuple[int, int, int]

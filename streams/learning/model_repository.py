@@ -24,6 +24,7 @@ _OUTPUTS: Final = {
     "scores": ("FP32", "-1, -1"),
     "version": ("INT64", "1"),
     "generation": ("INT64", "1"),
+    "challenger": ("BOOL", "1"),
 }
 
 

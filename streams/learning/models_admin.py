@@ -1,7 +1,7 @@
 """people -> decisions: pin, promote, roll back and freeze; the learner carries it out and writes down what it did.
 
-All of it is on `decisions`: wishes under the key `command`, what serves now under its slot, and every decision under
-`log/<generation>/<action>`, which compaction keeps.
+All of it is on `decisions`: each wish under a key that begins with `command/`, what serves now under its slot, and
+every decision under one that begins with `log/`; compaction keeps them all.
 """
 
 import time
@@ -18,7 +18,7 @@ from streams.learning.model_repository import ModelRepository
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
 
-COMMAND: Final = "command"
+COMMAND: Final = "command/"
 LOG: Final = "log/"
 _SECONDS: Final = 10.0
 
@@ -57,8 +57,9 @@ def command(settings: Settings, action: Action, *, by: str, version: int | None 
     if action == "pin" and version is None:
         raise StartError("Name the version to pin; `headrace models` lists them.")
     producer = Producer(librdkafka_config(settings, enable_idempotence=True))
-    wish = Command(action, by, time.time_ns() // 1_000_000, version)
-    producer.produce(f"{settings.prefix}decisions", encode(wish), COMMAND, 0)
+    now = time.time_ns()
+    wish = Command(action, by, now // 1_000_000, version)
+    producer.produce(f"{settings.prefix}decisions", encode(wish), f"{COMMAND}{now}", 0)
     if producer.flush(_SECONDS):
         raise StartError(f"Kafka at {settings.broker} does not take the command; check the broker.")
 

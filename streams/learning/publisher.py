@@ -4,19 +4,18 @@ librdkafka's producer, not kafka-python's: the latter checksums in Python, 0.1 s
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from engine.weights import Weights, encode_generation
+from engine.weights import CHAMPION, Weights, encode_generation, withdrawal
 from streams.errors import HeadraceError, StartError
 from streams.kafka import librdkafka_config
 from streams.settings import Settings
 
 _SECONDS: Final = 20.0
 _TAIL_RECORDS: Final = 2000
-CHAMPION: Final = "champion"
 
 
 class FencedError(HeadraceError):
@@ -82,14 +81,20 @@ class Publisher:
         self._commit(records)
         return sum(len(value) for _, _, value in records)
 
-    def decide(self, records: Mapping[str, bytes]) -> None:
-        """Put a decision on `decisions`, under all its keys or none.
+    def decide(self, records: Mapping[str, bytes], withdrawn: str | None = None) -> None:
+        """Put a decision on `decisions`, under all its keys or none, and with it withdraw a slot.
 
         Raises:
             FencedError: another learner has taken over.
             NotPublishedError: Kafka did not take it.
         """
-        self._commit([(self._decisions, key, value) for key, value in records.items()])
+        gone = withdrawal(withdrawn) if withdrawn else []
+        self._commit(
+            [
+                *((self._weights, key, value) for key, value in gone),
+                *((self._decisions, key, value) for key, value in records.items()),
+            ]
+        )
 
     def last_generation(self) -> int:
         """Return the newest generation that is on the topic, 0 when there is none."""
@@ -111,7 +116,7 @@ class Publisher:
             consumer.close()
         return found
 
-    def _commit(self, records: list[tuple[str, str, bytes]]) -> None:
+    def _commit(self, records: Sequence[tuple[str, str, bytes | None]]) -> None:
         producer = self._producer
         try:
             producer.begin_transaction()
@@ -140,7 +145,7 @@ def _newest(consumer: Consumer, start: TopicPartition) -> int:
     consumer.assign([start])
     # Not consume(500): it waits for 500 messages or the whole timeout; the end of the partition is one of them.
     while (message := consumer.poll(_SECONDS)) is not None and message.error() is None:
-        if (message.key() or b"").endswith(b"/end"):
+        if (message.key() or b"").endswith(b"/end") and message.value() is not None:
             newest = max(newest, _generation_of(message.value()))
     return newest
 

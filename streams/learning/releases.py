@@ -1,19 +1,20 @@
 """what was learned -> weights, versions, decisions: which weights serve, by the gate's word or a person's."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from engine.online.gate import Decision
 from engine.online.prequential import OnlineLearner
-from engine.weights import Weights, WeightsError, load
+from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError, load
 from streams.instruments import LearnerInstruments
 from streams.learning.model_repository import ModelRepository
-from streams.learning.models_admin import LOG
-from streams.learning.publisher import CHAMPION, NotPublishedError, Publisher
+from streams.learning.models_admin import LOG, current
+from streams.learning.publisher import NotPublishedError, Publisher
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
 
@@ -24,24 +25,34 @@ class Releases:
     """Publishes for one learner."""
 
     def __init__(self, settings: Settings, learner: OnlineLearner, instruments: LearnerInstruments) -> None:
+        self._settings = settings
         self._learner = learner
         self._instruments = instruments
         self._repository = ModelRepository(settings.models_dir, settings.triton.device)
         self._publisher = Publisher(settings)
-        self._pinned: Weights | None = None
-        self._unpublished: set[int] | None = None
-        """Rows that no generation carries yet, None for all."""
+        self._pin: tuple[int, Weights] | None = None
+        """A version that serves whatever is learned."""
+        self._salt = 0
+        """Generation at which the newest canary began."""
+        self._unpublished: dict[str, set[int] | None] = {CHAMPION: None, CHALLENGER: None}
+        """Rows that no generation of a slot carries yet, None for all."""
         self.version = self._repository.newest() or 0
         self.generation = self._publisher.last_generation()
 
     def begin(self) -> None:
-        """Make a version that a server can load: it would refuse generations of another shape."""
+        """Make a version that a server can load: it would refuse generations of another shape.
+
+        The decision in force may be another than the checkpoint knows: then what is in force now is written down.
+        """
         newest = self._repository.newest()
         if newest is None or _config(self._repository.file(newest)) != self._learner.weights().config:
             self.write_version()
+        found = current(self._settings)
+        if found and (found.canary, found.salt, found.stage == "pinned") != (self._canary, self._salt, bool(self._pin)):
+            self._record(DecisionRecord("resume", "learner", _now_ms()))
 
     def publish(self, learned: Mapping[int, int]) -> None:
-        """Publish the next generation, if anything has changed. Its number is never used again, published or not.
+        """Publish the next generation of what has changed. Its number is never used again, published or not.
 
         Args:
             learned: newest offset of `interactions` that it has learned from, by partition.
@@ -50,44 +61,30 @@ class Releases:
             FencedError: another learner has taken over.
         """
         touched = self._learner.take_touched().tolist()
-        if self._unpublished is not None:
-            self._unpublished.update(touched)
-            if not self._unpublished or not self._follows:
-                return
-        self.generation += 1
-        try:
-            with self._instruments.publish_seconds.time():
-                self._publisher.publish(
-                    self._pinned or self._learner.served,
-                    self._unpublished,
-                    self.generation,
-                    self.version,
-                    learned=learned,
-                )
-        except (NotPublishedError, WeightsError) as exc:
-            log.warning("not-published", why=str(exc))
-            return
-        self._unpublished = set()
-        self._instruments.generations.inc()
-        self._instruments.generation_timestamp.set_to_current_time()
+        for rows in self._unpublished.values():
+            if rows is not None:
+                rows.update(touched)
+        unpublished = self._unpublished[CHAMPION]
+        if unpublished is None or (unpublished and self._follows):
+            self._publish(CHAMPION, self._pin[1] if self._pin else self._learner.served, learned)
+        if self._canary and self._unpublished[CHALLENGER] != set():
+            self._publish(CHALLENGER, self._learner.challenger, learned)
 
     def write_version(self) -> None:
         """Write what serves as a full version."""
         quality = msgspec.json.encode(self._learner.quality.report()).decode()
-        weights = self._pinned or self._learner.served
+        weights = self._pin[1] if self._pin else self._learner.served
         self.version = self._repository.write_version(weights, self.generation, {"quality": quality})
         self._instruments.versions.inc()
         log.info("version-written", version=self.version, generation=self.generation)
 
-    def decide(self, decision: Decision, by: str = "gate") -> None:
+    def decide(self, decision: Decision, by: str = "gate", command: int = -1) -> None:
         """Carry out a decision and write it down with its figures; the next generation serves it.
 
         Raises:
             FencedError: another learner has taken over.
         """
-        self._learner.decide(decision)
-        if decision.action != "advance":  # what serves changes as a whole
-            self._unpublished = None
+        self._effect(decision)
         if decision.action == "promote":
             self.write_version()
         self._record(
@@ -97,6 +94,7 @@ class Releases:
                 _now_ms(),
                 stage=decision.stage,
                 share=decision.share,
+                command=command,
                 against=decision.against,
                 outcomes=decision.outcomes,
                 mean=decision.mean,
@@ -106,8 +104,13 @@ class Releases:
             )
         )
 
-    def obey(self, command: Command) -> None:
+    def obey(self, command: Command, offset: int, *, done: bool = False) -> None:
         """Do what a person asks for.
+
+        Args:
+            command: the wish.
+            offset: where it stands in `decisions`.
+            done: it was carried out and written down before the checkpoint could hold it: only the effect is wanted.
 
         Raises:
             FencedError: another learner has taken over.
@@ -116,41 +119,95 @@ class Releases:
         if command.action in {"freeze", "unfreeze"}:
             for gate in gates:
                 gate.frozen = command.action == "freeze"
-            self._record(DecisionRecord(command.action, command.by, command.at, stage=gates[0].stage))
         elif command.version is not None:
-            self._pin(command)
-        elif command.action in {"promote", "rollback"}:
-            self._pinned = None
-            self.decide(gates[0].decide("promote" if command.action == "promote" else "rollback"), command.by)
-
-    def _pin(self, command: Command) -> None:
-        try:
-            self._pinned = load(self._repository.file(command.version or 0))
-        except (WeightsError, FileNotFoundError) as exc:
-            log.error("pin-refused", version=command.version, why=str(exc))  # noqa: TRY400 - the sentence says it all
+            if not self._pin_to(command.version):
+                return
+        else:
+            self._pin, self._unpublished[CHAMPION] = None, None
+            if done and not self._learner.anchor:  # it was said to a learner before this one
+                return
+            decision = gates[0].decide("promote" if command.action == "promote" else "rollback")
+            if done:
+                self._effect(decision)
+            else:
+                self.decide(decision, command.by, offset)
             return
-        self._unpublished = None
-        self._record(
-            DecisionRecord(
-                command.action, command.by, command.at, stage="pinned", share=0.0, version=command.version or 0
-            )
-        )
+        if not done:
+            self._record(DecisionRecord(command.action, command.by, _now_ms(), command=offset))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {"generation": self.generation, "pin": self._pin[0] if self._pin else 0, "salt": self._salt}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the generation never falls."""
+        self.generation = max(self.generation, state["generation"])
+        self._salt = state["salt"]
+        if state["pin"]:
+            self._pin_to(state["pin"])
+
+    def _publish(self, slot: str, weights: Weights, learned: Mapping[int, int]) -> None:
+        self.generation += 1
+        try:
+            with self._instruments.publish_seconds.time():
+                self._publisher.publish(
+                    weights, self._unpublished[slot], self.generation, self.version, learned=learned, slot=slot
+                )
+        except (NotPublishedError, WeightsError) as exc:
+            log.warning("not-published", why=str(exc))
+            return
+        self._unpublished[slot] = set()
+        self._instruments.generations.inc()
+        self._instruments.generation_timestamp.set_to_current_time()
+
+    def _effect(self, decision: Decision) -> None:
+        self._learner.decide(decision)
+        if decision.action == "canary":
+            self._salt = self.generation + 1
+        if decision.action not in {"advance", "canary", "reject"}:  # what serves changes as a whole
+            self._unpublished[CHAMPION] = None
+
+    def _pin_to(self, version: int) -> bool:
+        try:
+            self._pin = version, load(self._repository.file(version))
+        except (WeightsError, FileNotFoundError) as exc:
+            log.error("pin-refused", version=version, why=str(exc))  # noqa: TRY400 - the sentence says it all
+            return False
+        self._unpublished[CHAMPION] = None
+        return True
 
     @property
     def _follows(self) -> bool:
-        """Whether what serves changes with each batch."""
-        return not self._pinned and self._learner.gate.stage == "serving"
+        """Whether what serves everybody changes with each batch."""
+        return not self._pin and self._learner.gate.stage == "serving"
+
+    @property
+    def _canary(self) -> float:
+        """Share of users that the challenger serves."""
+        gate = self._learner.gate
+        return gate.share if gate.stage == "canary" and not self._pin else 0.0
 
     def _record(self, decision: DecisionRecord) -> None:
-        quality = self._learner.quality.report()
+        """Write down a decision with what serves from now on; where no canary does, the challenger goes with it."""
+        gate = self._learner.gate
+        serving = {"stage": "pinned", "share": 0.0} if self._pin else {"stage": gate.stage, "share": gate.share}
         decision = msgspec.structs.replace(
-            decision, generation=self.generation + 1, version=decision.version or self.version, quality=quality
+            decision,
+            **({} if decision.stage and not self._pin else serving),
+            canary=self._canary,
+            salt=self._salt,
+            generation=self.generation + 1,
+            version=self._pin[0] if self._pin else self.version,
+            quality=self._learner.quality.report(),
         )
         value = encode(decision)
+        name = f"{LOG}{decision.generation}/{decision.at}/{decision.action}/{decision.against}"
+        withdrawn = None if self._canary else CHALLENGER
+        self._publisher.decide({CHAMPION: value, name: value}, withdrawn)
+        if withdrawn:
+            self._unpublished[CHALLENGER] = None
         self._instruments.decisions.labels(decision.action).inc()
         log.info("decision", **{name: found for name, found in msgspec.structs.asdict(decision).items() if found})
-        keys: Iterable[str] = (CHAMPION, f"{LOG}{decision.generation}/{decision.action}/{decision.against}")
-        self._publisher.decide(dict.fromkeys(keys, value))
 
 
 def _config(path: Path) -> Mapping[str, str | int | float | bool] | None:

@@ -4,7 +4,7 @@ Runs inside Triton's backend and inside the worker: it takes plain values and im
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
@@ -22,8 +22,9 @@ class WeightsFollower:
     Args:
         client: librdkafka's settings of the connection.
         topic: the topic `weights`.
-        slot: `champion` or `challenger`.
+        slots: which are followed, of `champion` and `challenger`.
         apply: takes a generation; WeightsError rejects it.
+        drop: takes the name of a slot that is withdrawn.
         tables: names of the tables wanted, None for all and the dense tensors.
         report: takes a sentence about each rejected record.
     """
@@ -32,9 +33,10 @@ class WeightsFollower:
         self,
         client: Mapping[str, Any],
         topic: str,
-        slot: str,
+        slots: Sequence[str],
         apply: Callable[[Generation], None],
         *,
+        drop: Callable[[str], None] = lambda _: None,
         tables: frozenset[str] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -42,8 +44,9 @@ class WeightsFollower:
         self.rejected = 0
         self._client = dict(client)
         self._topic = topic
-        self._assembler = GenerationAssembler(slot, tables)
+        self._assemblers = {slot: GenerationAssembler(slot, tables) for slot in slots}
         self._apply = apply
+        self._drop = drop
         self._report = report
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="weights-follower", daemon=True)
@@ -86,11 +89,17 @@ class WeightsFollower:
             self._report(f"{self._topic} cannot be read: {exc}")
             self._stop.wait(_POLL_SECONDS)
             return []
-        return [message for message in messages if message.error() is None and message.value() is not None]
+        return [message for message in messages if message.error() is None]
 
     def _take(self, message: Message) -> None:
+        key = (message.key() or b"").decode(errors="replace")
+        slot = key.partition("/")[0]
+        if slot not in self._assemblers:
+            return
         try:
-            generation = self._assembler.feed((message.key() or b"").decode(errors="replace"), message.value())
+            generation = self._assemblers[slot].feed(key, message.value())
+            if message.value() is None:
+                self._drop(slot)
             if generation is not None:
                 self._apply(generation)
                 self.applied += 1

@@ -61,6 +61,7 @@ class AnswerRequests:
                     rung=ranking.rung,
                     timestamp=int(time.time() * 1000),
                     stage_ms={"total": round((time.monotonic() - began) * 1000, 2)},
+                    slot=ranking.slot,
                 )
                 self._outputs.send(self._topic, request.user_id.encode(), encode(recommendation), delivery)
                 self._instruments.recommendations.labels(ranking.rung).inc()
@@ -70,4 +71,4 @@ class AnswerRequests:
 
     def _query(self, partition: int, request: Request) -> Query:
         state = self._states.readable(partition, request.user_id)
-        return Query(state.history() if state else [], request.k, frozenset(request.exclude))
+        return Query(state.history() if state else [], request.k, frozenset(request.exclude), request.user_id)

@@ -23,6 +23,7 @@ def recommendation(
         rung=ranking.rung,
         timestamp=now_ms,
         stage_ms=dict(stage_ms),
+        slot=ranking.slot,
     )
 
 

@@ -4,8 +4,9 @@ A list is always returned. Where the answering rung has too few items (seen, ret
 the next rungs fill it up; every item says what proposed it.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
+from engine.weights import CHAMPION
 from streams.catalogue import Catalogue
 from streams.errors import ScorerUnavailableError
 from streams.instruments import WorkerInstruments
@@ -34,13 +36,15 @@ class Scored:
     scores_BK: NDArray[np.float32]
     version: int
     generation: int
+    slot: str = CHAMPION
+    """Which model answered."""
 
 
 class Scorer(Protocol):
     """The model server, as the ladder needs it."""
 
-    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float) -> Scored:
-        """Return the k best rows of each history.
+    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Scored:
+        """Return the k best rows of each history, by the champion when the slot asked for is empty.
 
         Raises:
             ScorerUnavailableError: it is dead, late or fails.
@@ -72,6 +76,8 @@ class Query:
     history: Sequence[Entry]
     k: int
     exclude: frozenset[str] = frozenset()
+    user_id: str = ""
+    """As stored: it decides which slot answers."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class RankedList:
     rung: str
     version: int
     generation: int
+    slot: str = CHAMPION
 
 
 class Ladder:
@@ -94,7 +101,9 @@ class Ladder:
         catalogue: Catalogue,
         settings: Settings,
         instruments: WorkerInstruments,
+        slot_of: Callable[[str], str] = lambda _: CHAMPION,
     ) -> None:
+        self._slot_of = slot_of
         self._scorer = scorer
         self._neighbours = neighbours
         self._catalogue = catalogue
@@ -111,9 +120,8 @@ class Ladder:
         for start in range(0, len(queries), self._batch_users):
             some = queries[start : start + self._batch_users]
             began = time.monotonic()
-            scored = await self._ask(some, seconds_left)
+            lists += await self._answer(some, seconds_left)
             seconds_left -= time.monotonic() - began
-            lists += [self._list(query, scored, at) for at, query in enumerate(some)]
         return lists
 
     def similar(self, item_id: str, k: int) -> list[RecommendedItem] | None:
@@ -127,7 +135,21 @@ class Ladder:
             listing.add("covisit", tables.rows_IK[row], tables.weights_IK[row])
         return listing.items
 
-    async def _ask(self, queries: Sequence[Query], seconds_left: float) -> Scored | None:
+    async def _answer(self, queries: Sequence[Query], seconds_left: float) -> list[RankedList]:
+        places: dict[str, list[int]] = {}
+        for at, query in enumerate(queries):
+            places.setdefault(self._slot_of(query.user_id), []).append(at)
+        scored = await asyncio.gather(
+            *(self._ask([queries[at] for at in some], seconds_left, slot) for slot, some in places.items())
+        )
+        answers = {
+            at: (answer, number)
+            for some, answer in zip(places.values(), scored, strict=True)
+            for number, at in enumerate(some)
+        }
+        return [self._list(query, *answers[at]) for at, query in enumerate(queries)]
+
+    async def _ask(self, queries: Sequence[Query], seconds_left: float, slot: str) -> Scored | None:
         now = time.monotonic()
         timeout = min(self._timeout_seconds, seconds_left)
         if timeout <= 0 or now < self._closed_until:
@@ -135,7 +157,7 @@ class Ladder:
         self._closed_until = now + _RETRY_SECONDS if self._closed_until else 0.0  # one probe at a time while it is down
         batch = HistoryBatch.of([self._rows(query.history) for query in queries])
         try:
-            scored = await self._scorer.top_k(batch, self._candidates, timeout)
+            scored = await self._scorer.top_k(batch, self._candidates, timeout, slot)
         except ScorerUnavailableError as exc:
             self._closed_until = time.monotonic() + _RETRY_SECONDS
             self._instruments.scorer_failures.labels(type(exc.__cause__).__name__).inc()
@@ -167,7 +189,7 @@ class Ladder:
         rung = "triton" if scored else (listing.items[0].source if listing.items else "popular")
         version = scored.version if scored else 0
         generation = scored.generation if scored else (tables.generation if tables else 0)
-        return RankedList(listing.items, rung, version, generation)
+        return RankedList(listing.items, rung, version, generation, scored.slot if scored else CHAMPION)
 
     def _unavailable(self, left_out: set[int]) -> set[int]:
         return left_out | self._catalogue.unavailable_rows | {0}

@@ -8,7 +8,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from engine.weights import Generation
+from engine.weights import CHAMPION, Generation
 from streams.instruments import WorkerInstruments
 from streams.learning.weights_follower import WeightsFollower
 from streams.lists.ladder import NeighbourTables
@@ -21,15 +21,13 @@ TABLES: Final = ("neighbour_rows", "neighbour_weights", "popularity")
 class NeighbourFollower:
     """Holds the newest NeighbourTables; a reader keeps those that it took."""
 
-    def __init__(
-        self, client: Mapping[str, Any], topic: str, instruments: WorkerInstruments, slot: str = "champion"
-    ) -> None:
+    def __init__(self, client: Mapping[str, Any], topic: str, instruments: WorkerInstruments) -> None:
         self.tables: NeighbourTables | None = None
         self._instruments = instruments
         self._follower = WeightsFollower(
             client,
             topic,
-            slot,
+            (CHAMPION,),
             self._apply,
             tables=frozenset(TABLES),
             report=lambda why: log.warning("weights", why=why),

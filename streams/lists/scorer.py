@@ -10,6 +10,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from engine.batch import HistoryBatch
+from engine.weights import CHALLENGER, CHAMPION
 from streams.errors import ScorerUnavailableError
 from streams.learning.model_repository import MODEL
 from streams.lists.ladder import Scored
@@ -30,7 +31,7 @@ class TritonScorer:
         self._url = url
         self._batch_users = batch_users
 
-    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float) -> Scored:
+    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Scored:
         """Return the k best rows of each history.
 
         Raises:
@@ -40,7 +41,9 @@ class TritonScorer:
         parts = [batch.select(np.arange(start, min(start + self._batch_users, len(batch)))) for start in starts]
         try:
             async with asyncio.timeout(timeout_seconds):
-                answers = await asyncio.gather(*(self._ask(part, k, timeout_seconds) for part in parts or [batch]))
+                answers = await asyncio.gather(
+                    *(self._ask(part, k, timeout_seconds, slot) for part in parts or [batch])
+                )
         except (InferenceServerException, TimeoutError) as exc:
             raise ScorerUnavailableError(f"Triton at {self._url} gives no answer: {str(exc) or 'too late'}.") from exc
         # A generation may have come between two parts: the older one is what all of them have at least.
@@ -49,20 +52,24 @@ class TritonScorer:
             np.concatenate([answer.scores_BK for answer in answers]),
             min(answer.version for answer in answers),
             min(answer.generation for answer in answers),
+            max(answer.slot for answer in answers),  # the champion, as soon as one part is of it
         )
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self._client.close()
 
-    async def _ask(self, batch: HistoryBatch, k: int, timeout_seconds: float) -> Scored:
+    async def _ask(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str) -> Scored:
         request = inputs(batch.rows_T, batch.types_T, batch.times_T, batch.lengths_B, k)
-        answer = await self._client.infer(MODEL, request, client_timeout=timeout_seconds)
+        parameters = {"slot": slot} if slot != CHAMPION else None
+        answer = await self._client.infer(MODEL, request, client_timeout=timeout_seconds, parameters=parameters)
+        challenger = answer.as_numpy("challenger")
         return Scored(
             answer.as_numpy("item_rows")[0],
             answer.as_numpy("scores")[0],
             int(answer.as_numpy("version").item()),
             int(answer.as_numpy("generation").item()),
+            CHALLENGER if challenger is not None and challenger.item() else CHAMPION,
         )
 
 

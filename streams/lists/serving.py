@@ -96,7 +96,7 @@ class WorkerServing:
         """
         began = time.monotonic()
         partition, state = await self._state(user_id, after)
-        query = Query(state.history() if state else [], k, exclude)
+        query = Query(state.history() if state else [], k, exclude, self._pseudonym(user_id))
         [ranking] = await self._ladder.recommend([query], self._deadline_seconds)
         offset = state.offset if state else -1
         cause = Cause("interactions", partition, offset)
@@ -110,6 +110,7 @@ class WorkerServing:
             rung=ranking.rung,
             timestamp=int(time.time() * 1000),
             stage_ms={"total": round((time.monotonic() - began) * 1000, 2)},
+            slot=ranking.slot,
         )
 
     async def history(self, user_id: str, after: str | None) -> UserHistory:

@@ -37,7 +37,6 @@ def run_local_triton(settings: Settings) -> None:
         backend={
             "consumer": librdkafka_config(settings),
             "topic": f"{settings.prefix}weights",
-            "slot": "champion",
         },
         control_token=token.get_secret_value() if token else None,
     )

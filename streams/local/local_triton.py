@@ -43,7 +43,7 @@ class LocalTriton:
         repository: the versions; it must hold one.
         port: of gRPC, on the loopback address.
         metrics_port: of Triton's own metrics; any free one by default.
-        backend: what HEADRACE_BACKEND tells the backend: `consumer`, `topic`, `slot`; empty follows nothing.
+        backend: what HEADRACE_BACKEND tells the backend: `consumer`, `topic`; empty follows nothing.
         control_token: opens the model-control API; unknown to anybody by default.
     """
 

@@ -206,7 +206,7 @@ class KeepHistories:
         self._lease.check()  # the longest part of a batch lies behind us: a worker that was frozen was so in there
         changed = [touched for touched in folded.touched.values() if touched.changed]
         answers = [t for t in folded.touched.values() if t.cause >= 0] if self._serving.recommend else []
-        queries = [Query(touched.state.history(), self._serving.k) for touched in answers]
+        queries = [Query(touched.state.history(), self._serving.k, user_id=touched.user_id) for touched in answers]
         late = [t for t in folded.touched.values() if t.cause < 0 and t.exposures]
         exposed = late if self._serving.emit_examples else []
         changelog = self._outputs.delivery()

@@ -98,7 +98,6 @@ def running(items: int) -> Iterator[Stack]:
             follow = {
                 "consumer": {"bootstrap.servers": broker.address},
                 "topic": "headrace.weights",
-                "slot": "champion",
             }
             with LocalTriton(folder / "triton", repository, free_port(), backend=follow) as triton:
                 stack = Stack(folder, broker.address, triton.address)

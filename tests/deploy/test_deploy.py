@@ -62,7 +62,7 @@ def test_the_backend_is_told_what_to_follow() -> None:
         json.loads(value) for _, document in documents() for name, value in settings_of(document) if name in BY_TRITON
     ]
     assert len(told) == 2
-    assert all({"consumer", "topic", "slot"} == set(one) for one in told)
+    assert all({"consumer", "topic"} == set(one) for one in told)
 
 
 def test_alerts_and_the_dashboard_name_only_declared_instruments() -> None:

@@ -150,7 +150,7 @@ def test_outcomes_of_a_batch_are_all_learned_although_their_offsets_interleave(s
         sender.again(example(user, ["a"], its))
     running.wait_until_learned(8)
     running.stop()
-    assert running.role._learned[0].taken == 8
+    assert running.role._source.ledgers[0].taken == 8
 
 
 def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settings) -> None:

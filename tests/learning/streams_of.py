@@ -6,7 +6,9 @@ import numpy as np
 
 from engine.batch import HistoryBatch
 from engine.network.model import ModelConfig
-from engine.online.prequential import Examples, OnlineConfig, OnlineLearner
+from engine.online.config import OnlineConfig
+from engine.online.examples import Examples
+from engine.online.prequential import OnlineLearner
 
 Next = Callable[[int, list[int], np.random.Generator], int]
 """What a user does next: time, the history so far, randomness -> row."""

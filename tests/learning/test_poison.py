@@ -10,9 +10,10 @@ import torch
 from engine.batch import HistoryBatch
 from engine.blending.scoring import load_scorer
 from engine.online.checkpoint import newest_checkpoint, write_checkpoint
+from engine.online.examples import Examples
 from engine.online.gate import GateConfig
 from engine.online.guards import SpoiledError
-from engine.online.prequential import Examples, OnlineLearner
+from engine.online.prequential import OnlineLearner
 from tests.learning.streams_of import CONFIG, stream
 from tests.learning.test_known_streams import ITEMS, markov
 

@@ -29,9 +29,9 @@ def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_us
                 follower._apply(generation)
 
     assert follower.tables is None
-    follow(weights(rows=32, fill=1), None, 7)
+    follow(weights(rows=256, fill=1), None, 7)
     first = follower.tables
-    follow(weights(rows=40, fill=2), [16, 33], 8)
+    follow(weights(rows=320, fill=2), [128, 264], 8)
     second = follower.tables
 
     assert first is not None
@@ -39,7 +39,7 @@ def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_us
     assert (first.popularity_I == 1).all()
     assert second is not None
     assert second.generation == 8
-    assert second.popularity_I.tolist() == [1] * 16 + [2] * 24
-    assert second.rows_IK[:, 0].tolist() == [1] * 16 + [2] * 24
-    assert second.weights_IK.shape == (40, 2)
+    assert second.popularity_I.tolist() == [1] * 128 + [2] * 192
+    assert second.rows_IK[:, 0].tolist() == [1] * 128 + [2] * 192
+    assert second.weights_IK.shape == (320, 2)
     assert instruments.generation._value.get() == 8

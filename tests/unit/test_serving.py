@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.batch import HistoryBatch
+from engine.batch import HistoryBatch, joined
 from engine.blending.scoring import RecommenderModel, ScoringConfig
-from engine.blending.serving import ServedModel, joined
+from engine.blending.serving import ServedModel
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Generation, GenerationAssembler, Weights, WeightsError, encode_generation
 

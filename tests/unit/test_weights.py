@@ -23,7 +23,7 @@ from engine.weights import (
 Log = list[tuple[str, bytes]]
 
 
-def weights(rows: int = 40, fill: float = 0.0) -> Weights:
+def weights(rows: int = 320, fill: float = 0.0) -> Weights:
     return Weights(
         {"dim": 2},
         {"item_vectors": np.full((rows, 2), fill, np.float32), "neighbour_rows": np.zeros((rows, 3), np.int32)},
@@ -84,21 +84,21 @@ def test_the_end_mark_alone_makes_a_generation() -> None:
 
     assert [key for key, _ in log] == [
         "champion/dense",
-        "champion/rows/0",
-        "champion/rows/1",
-        "champion/rows/2",
+        "champion/rows128/0",
+        "champion/rows128/1",
+        "champion/rows128/2",
         "champion/end",
     ]
     assert read(log[:-1]) == []
     [generation] = read(log)
-    assert (generation.generation, generation.version, generation.rows) == (5, 3, 40)
-    assert generation.rows_U.tolist() == list(range(40))
+    assert (generation.generation, generation.version, generation.rows) == (5, 3, 320)
+    assert generation.rows_U.tolist() == list(range(320))
     np.testing.assert_array_equal(generation.dense["norm"], [2.0, 2.0])
 
 
 def test_touched_rows_travel_with_their_whole_block() -> None:
-    log = encode_generation(weights(), [17, 18, 39], "champion", 1, 1)
-    assert [key for key, _ in log] == ["champion/dense", "champion/rows/1", "champion/rows/2", "champion/end"]
+    log = encode_generation(weights(), [136, 137, 312], "champion", 1, 1)
+    assert [key for key, _ in log] == ["champion/dense", "champion/rows128/1", "champion/rows128/2", "champion/end"]
 
 
 def test_another_slot_is_ignored() -> None:
@@ -135,7 +135,7 @@ def test_blocks_of_different_shape_are_no_generation_and_do_not_stay() -> None:
     assembler = GenerationAssembler()
     read(encode_generation(weights(), None, "champion", 1, 1), assembler)
     log = encode_generation(weights(), None, "champion", 2, 1)
-    wide: Arrays = {"item_vectors": np.zeros((40, 9), np.float32), "neighbour_rows": np.zeros((40, 3), np.int32)}
+    wide: Arrays = {"item_vectors": np.zeros((320, 9), np.float32), "neighbour_rows": np.zeros((320, 3), np.int32)}
     other = encode_generation(Weights({}, wide, {}), None, "champion", 2, 1)
     with pytest.raises(WeightsError):
         read([*log[:2], other[2], *log[3:]], assembler)
@@ -144,18 +144,18 @@ def test_blocks_of_different_shape_are_no_generation_and_do_not_stay() -> None:
 
 def test_a_reader_gets_nothing_before_it_has_seen_every_block() -> None:
     assembler = GenerationAssembler()
-    assert read(encode_generation(weights(fill=1.0), [17], "champion", 1, 1), assembler) == []
-    [second] = read(encode_generation(weights(fill=2.0), [0, 39], "champion", 2, 1), assembler)
-    assert second.rows_U.tolist() == list(range(40))
-    assert second.tables["item_vectors"][[0, 17, 39], 0].tolist() == [2, 1, 2]
+    assert read(encode_generation(weights(fill=1.0), [136], "champion", 1, 1), assembler) == []
+    [second] = read(encode_generation(weights(fill=2.0), [0, 312], "champion", 2, 1), assembler)
+    assert second.rows_U.tolist() == list(range(320))
+    assert second.tables["item_vectors"][[0, 136, 312], 0].tolist() == [2, 1, 2]
 
 
 @given(
-    touches=st.lists(st.sets(st.integers(1, 59), max_size=5), min_size=1, max_size=6),
+    touches=st.lists(st.sets(st.integers(1, 479), max_size=5), min_size=1, max_size=6),
     dirty=st.integers(0, 40),
 )
 def test_a_late_reader_of_a_compacted_log_reaches_the_same_state(touches: list[set[int]], dirty: int) -> None:
-    rows = 60
+    rows = 480
     table = np.zeros((rows, 2), np.float32)
     log: Log = []
     table_of = {}

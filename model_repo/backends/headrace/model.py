@@ -2,7 +2,8 @@
 """Triton's side of the sequence model: requests in, one forward pass for all of them, answers out.
 
 A python-based backend: version folders hold weights only. HEADRACE_BACKEND, a JSON object, may name `consumer`
-(librdkafka's settings), `topic` and `slot`: then the model follows the generations on that topic.
+(librdkafka's settings) and `topic`: then the model follows the generations on that topic. A request whose parameter
+`slot` is `challenger` is answered by the challenger while one is published; the output `challenger` tells.
 """
 
 import json
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from engine.batch import HistoryBatch
-from engine.blending.serving import ServedModel, joined
-from engine.weights import load, metadata
+from engine.batch import HistoryBatch, joined
+from engine.blending.serving import ServedModel, ServedSlots
+from engine.weights import CHALLENGER, CHAMPION, load, metadata
 from streams.learning.weights_follower import WeightsFollower
 from streams.local.memory import drop_library_pages
 
@@ -32,41 +33,39 @@ class TritonPythonModel:
         version = int(args["model_version"])
         file = Path(args["model_repository"]) / str(version) / "model.safetensors"
         on_gpu = args["model_instance_kind"] == "GPU"
-        self.model = ServedModel(
-            load(file),
-            version,
-            int(metadata(file).get("generation", 0)),
-            device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
-        )
+        device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
+        generation = int(metadata(file).get("generation", 0))
+        self.slots = ServedSlots(ServedModel(load(file), version, generation, device), device)
         if not on_gpu:
             drop_library_pages(("/nvidia/", "libtorch_cuda"))
         settings = json.loads(os.environ.get("HEADRACE_BACKEND", "{}"))
         self.follower = None
         if settings:
             self.follower = WeightsFollower(
-                settings["consumer"], settings["topic"], settings["slot"], self.model.apply, report=self._report
+                settings["consumer"],
+                settings["topic"],
+                (CHAMPION, CHALLENGER),
+                self.slots.apply,
+                drop=self.slots.drop,
+                report=self._report,
             )
             self.follower.start()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests from one pass over the histories of all of them."""
+        """Answer all requests of a slot from one pass over the histories of all of them."""
         answers: list[Any] = [None] * len(requests)
-        valid: list[int] = []
-        batches: list[HistoryBatch] = []
-        wanted: list[int] = []
+        asked: dict[str, list[tuple[int, HistoryBatch, int]]] = {}
         for at, request in enumerate(requests):
             try:
                 batch, k = _decode(request)
             except ValueError as exc:
                 answers[at] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(exc)))
             else:
-                valid.append(at)
-                batches.append(batch)
-                wanted.append(k)
-        if valid:
-            answer = self.model.top_k(joined(batches), max(wanted))
+                asked.setdefault(_slot(request), []).append((at, batch, k))
+        for slot, some in asked.items():
+            answer = self.slots.top_k(joined([batch for _, batch, _ in some]), max(k for _, _, k in some), slot)
             start = 0
-            for at, batch, k in zip(valid, batches, wanted, strict=True):
+            for at, batch, k in some:
                 users = slice(start, start := start + len(batch))
                 answers[at] = pb_utils.InferenceResponse(
                     [
@@ -74,6 +73,7 @@ class TritonPythonModel:
                         pb_utils.Tensor("scores", answer.scores_BK[None, users, :k]),
                         pb_utils.Tensor("version", np.array([[answer.version]])),
                         pb_utils.Tensor("generation", np.array([[answer.generation]])),
+                        pb_utils.Tensor("challenger", np.array([[answer.slot == CHALLENGER]])),
                     ]
                 )
         return answers
@@ -96,3 +96,8 @@ def _decode(request: Any) -> tuple[HistoryBatch, int]:  # noqa: ANN401 - Triton 
     if (lengths < 0).any() or not len(rows) == len(types) == len(times) == lengths.sum():
         raise ValueError("rows, types and times must be as long as lengths add up to")
     return HistoryBatch(rows, types, times, lengths), max(1, int(k[0]))
+
+
+def _slot(request: Any) -> str:  # noqa: ANN401 - Triton ships no types
+    """Return the slot that is asked for: a parameter, so that a request without one is as it always was."""
+    return str(json.loads(request.parameters() or "{}").get("slot", CHAMPION))

@@ -1,0 +1,81 @@
+"""decisions -> commands: what people ask for, each once, also what was asked while no learner ran."""
+
+from collections.abc import Iterator
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, TopicPartition
+
+from streams.errors import StartError
+from streams.kafka import librdkafka_config
+from streams.learning.models_admin import COMMAND, LOG
+from streams.records import Command, DecisionRecord
+from streams.settings import Settings
+
+log = structlog.get_logger()
+
+_SECONDS = 20.0
+
+
+class CommandLog:
+    """Reads on from an offset; a command is known by its offset, which the decision that carries it out names.
+
+    Args:
+        settings: which Kafka and prefix.
+        position: the next offset that is wanted.
+    """
+
+    def __init__(self, settings: Settings, position: int) -> None:
+        self.position = position
+        self._broker = settings.broker
+        self._consumer = Consumer(
+            librdkafka_config(
+                settings,
+                group_id=f"{settings.prefix}commands",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+            )
+        )
+        self._consumer.assign([TopicPartition(f"{settings.prefix}decisions", 0, position)])
+
+    def waiting(self) -> Iterator[tuple[int, Command, bool]]:
+        """Read to the end; yield offset, command and whether a decision says that it was carried out.
+
+        Raises:
+            StartError: Kafka does not answer.
+        """
+        found: list[tuple[int, Command]] = []
+        done: set[int] = set()
+        while True:
+            message = self._consumer.poll(_SECONDS)
+            if message is None:
+                raise StartError(f"Kafka at {self._broker} does not answer; check the broker.")
+            if message.error() is not None:  # the end of the partition
+                break
+            key, value = message.key() or b"", message.value() or b""
+            if key.startswith(LOG.encode()):
+                done.add(msgspec.json.decode(value, type=DecisionRecord).command)
+            found += self._commands(message.offset(), key, value)
+        for offset, command in found:
+            yield offset, command, offset in done
+
+    def poll(self) -> Iterator[tuple[int, Command]]:
+        """Yield what has come since, without waiting."""
+        while (message := self._consumer.poll(0)) is not None:
+            if message.error() is None:
+                yield from self._commands(message.offset(), message.key() or b"", message.value() or b"")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def _commands(self, offset: int, key: bytes, value: bytes) -> list[tuple[int, Command]]:
+        self.position = offset + 1
+        if not key.startswith(COMMAND.encode()):
+            return []
+        try:
+            return [(offset, msgspec.json.decode(value, type=Command))]
+        except msgspec.DecodeError as exc:
+            log.warning("command-rejected", why=str(exc))
+            return []
