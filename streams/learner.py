@@ -77,7 +77,7 @@ class LearnerRole:
                 published = now
                 self._releases.publish(self._source.reached)
             # Positions run ahead of what is learned while a batch is being collected.
-            if now >= checkpointed + clock.checkpoint_seconds and not batch.outcomes:
+            if now >= checkpointed + clock.checkpoint_seconds and batch.empty:
                 self._checkpoint()
                 checkpointed = time.monotonic()
             if now >= versioned + clock.version_seconds:
@@ -142,7 +142,7 @@ class LearnerRole:
 
     def _learned_batch(self, batch: ExampleBatch) -> ExampleBatch:
         """Learn a batch; return the next one, empty."""
-        if not batch.outcomes:
+        if batch.empty:
             return batch
         self._learner.grow(self._rows.rows)
         self._observe(batch.examples())
