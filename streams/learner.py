@@ -77,7 +77,7 @@ class LearnerRole:
                 published = now
                 self._releases.publish(self._source.reached)
             # Positions run ahead of what is learned while a batch is being collected.
-            if now >= checkpointed + clock.checkpoint_seconds and not batch.outcomes:
+            if now >= checkpointed + clock.checkpoint_seconds and batch.empty:
                 self._checkpoint()
                 checkpointed = time.monotonic()
             if now >= versioned + clock.version_seconds:
@@ -113,15 +113,16 @@ class LearnerRole:
             return 0
         try:
             self._learner.resume(state["learner"])
+            self._source.restore(state)
+            self._releases.restore(state["releases"])
+            commands = int(state["commands"])
         except (KeyError, RuntimeError, ValueError) as exc:
             raise StartError(
-                f"The checkpoint {self._path} is of another model ({exc}); move it away to begin anew, or set "
-                "HEADRACE_LEARNER__PRESET back."
+                f"The checkpoint {self._path} is of another model or release ({exc}); move it away to begin anew, or "
+                "set HEADRACE_LEARNER__PRESET back."
             ) from exc
-        self._source.restore(state)
-        self._releases.restore(state["releases"])
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
-        return int(state["commands"])
+        return commands
 
     def _checkpoint(self) -> None:
         state = {
@@ -142,7 +143,7 @@ class LearnerRole:
 
     def _learned_batch(self, batch: ExampleBatch) -> ExampleBatch:
         """Learn a batch; return the next one, empty."""
-        if not batch.outcomes:
+        if batch.empty:
             return batch
         self._learner.grow(self._rows.rows)
         self._observe(batch.examples())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.batch import HistoryBatch
 from engine.network.blocks import Dropout
+from engine.network.choices import NO_CHOICES, Choices, choice_loss
 from engine.network.losses import Comparison, Loss, gbce_loss, softmax_loss
 from engine.network.model import SequenceModel
 from engine.network.negatives import Candidates, Negatives, draw
@@ -31,6 +32,8 @@ class TrainingConfig:
     full_softmax_rows: int = 20_000
     negatives: Negatives = field(default_factory=Negatives)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    choice_weight: float = 1.0
+    """What a choice among shown items weighs against a next interaction; 0 does not learn from impressions."""
     freeze: tuple[str, ...] = ()
     """Names that stay as they are, by prefix: `item_`, `positions`, `blocks.0`, `blocks.1.attention`, …"""
 
@@ -40,6 +43,7 @@ class Step:
     """What one step did."""
 
     loss: float
+    """Of the next interactions: what was shown or not does not change its level."""
     targets: int
     rows_U: NDArray[np.int64]
     """Rows whose vectors or biases have moved."""
@@ -94,22 +98,28 @@ class Trainer:
             if isinstance(layer, Dropout):
                 layer.generator = self.thin_out
 
-    def step(self, batch: HistoryBatch, weights_T: NDArray[np.float32] | None = None) -> Step:
+    def step(
+        self, batch: HistoryBatch, weights_T: NDArray[np.float32] | None = None, choices: Choices = NO_CHOICES
+    ) -> Step:
         """Learns from every interaction of the batch that has another before it in its history.
 
         Args:
             batch: Histories of at most `length + 1` interactions.
             weights_T: Weight of each interaction as a target; 0 leaves it as context only.
+            choices: What the users of the batch took of what they were shown.
         """
-        pairs = _next_item_pairs(batch, weights_T, self.model.rows)
-        if not len(pairs.targets_P):
+        choices = choices.among(self.model.rows) if self.config.choice_weight else NO_CHOICES
+        pairs = _next_item_pairs(batch, weights_T, choices.after_E, self.model.rows)
+        if not len(pairs.targets_P) and not len(choices):
             return Step(0.0, 0, np.empty(0, np.int64))
         self._count(pairs.targets_P)
         candidates = self._candidates(pairs.targets_P)
-        rows_U, places = np.unique(
-            np.concatenate([candidates.rows_C, pairs.targets_P, pairs.inputs.rows_T]), return_inverse=True
+        used = (candidates.rows_C, pairs.targets_P, pairs.inputs.rows_T, choices.taken_E, choices.passed_EN.ravel())
+        rows_U, places = np.unique(np.concatenate(used), return_inverse=True)
+        columns_C, targets_P, inputs_S, taken_E, passed_EN = np.split(
+            places, np.cumsum([len(part) for part in used[:-1]])
         )
-        columns_C, targets_P, inputs_S = np.split(places, np.cumsum([len(candidates.rows_C), len(pairs.targets_P)]))
+        passed_EN = passed_EN.reshape(choices.passed_EN.shape)
         own_P = np.searchsorted(candidates.rows_C, pairs.targets_P).clip(max=len(candidates.rows_C) - 1)
         own_P[candidates.rows_C[own_P] != pairs.targets_P] = -1
 
@@ -130,13 +140,27 @@ class Trainer:
             own_P=self._tensor(own_P),
             weights_P=self._tensor(pairs.weights_P),
         )
-        loss = self._loss(compared)
+        loss = self._loss(compared) if len(targets_P) else states_SD.new_zeros(())
+        total = loss
         for guard in self.guards:
             before_P, rows_C = self._tensor(pairs.before_P), self._tensor(candidates.rows_C)
-            loss = loss + guard(
+            total = total + guard(
                 Compared(pairs.inputs, before_P, states_PD, rows_C, outputs_UD[columns], bias_U[columns])
             )
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        if len(choices):
+            states_ED, taken, passed = (
+                states_SD[self._tensor(pairs.after_E)],
+                self._tensor(taken_E),
+                self._tensor(passed_EN),
+            )
+            offsets_EN = bias_U[passed] + self._tensor(choices.offsets_EN)
+            total = total + self.config.choice_weight / max(pairs.weights_P.sum(), len(choices)) * choice_loss(
+                states_ED,
+                (states_ED * outputs_UD[taken]).sum(1) + bias_U[taken],
+                outputs_UD[passed],
+                offsets_EN.masked_fill(self._tensor(choices.passed_EN == 0), -torch.inf),
+            )
+        total.backward()  # type: ignore[no-untyped-call]  # torch's own
         self._move(rows, leaf_UD, bias_U)
         model.eval()
         return Step(loss.item(), len(targets_P), rows_U[rows_U > 0])
@@ -178,7 +202,7 @@ class Trainer:
     def _candidates(self, targets_P: NDArray[np.int64]) -> Candidates:
         loss = self.config.loss
         if loss == "softmax" or (loss is None and self.model.rows <= self.config.full_softmax_rows):
-            rows_C = np.arange(1, self.model.rows, dtype=np.int64)
+            rows_C = np.arange(1, self.model.rows if len(targets_P) else 1, dtype=np.int64)
             return Candidates(rows_C, np.zeros(len(rows_C), np.float32))
         candidates = draw(self.config.negatives, targets_P, self.counts_I, self.generator)
         if loss == "gbce":
@@ -217,19 +241,26 @@ def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @dataclass(frozen=True)
 class _Pairs:
     inputs: HistoryBatch
-    """All interactions but the last of each history."""
+    """All interactions that another or a choice comes after."""
     before_P: NDArray[np.int64]
     """Place in `inputs` of the interaction before each target."""
     targets_P: NDArray[np.int64]
     weights_P: NDArray[np.float32]
+    after_E: NDArray[np.int64]
+    """Place in `inputs` of the interaction before each choice."""
 
 
-def _next_item_pairs(batch: HistoryBatch, weights_T: NDArray[np.float32] | None, rows: int) -> _Pairs:
+def _next_item_pairs(
+    batch: HistoryBatch, weights_T: NDArray[np.float32] | None, after_E: NDArray[np.int64], rows: int
+) -> _Pairs:
     rows_T = np.where((batch.rows_T > 0) & (batch.rows_T < rows), batch.rows_T, 0)
-    positions_T = batch.positions_T
-    followed_T = positions_T < np.repeat(batch.lengths_B - 1, batch.lengths_B)
-    next_S = rows_T[1:][positions_T[1:] > 0].astype(np.int64)
-    weights_S = (np.ones(len(rows_T), np.float32) if weights_T is None else weights_T)[1:][positions_T[1:] > 0]
-    inputs = HistoryBatch(rows_T, batch.types_T, batch.times_T, batch.lengths_B).take(followed_T)
-    before_P = np.flatnonzero((next_S > 0) & (weights_S > 0))
-    return _Pairs(inputs, before_P, next_S[before_P], weights_S[before_P].astype(np.float32))
+    followed_T = batch.positions_T < np.repeat(batch.lengths_B - 1, batch.lengths_B)
+    needed_T = followed_T.copy()
+    needed_T[after_E] = True
+    place_T = np.cumsum(needed_T) - 1
+    weights_T = np.ones(len(rows_T), np.float32) if weights_T is None else weights_T
+    before_P = np.flatnonzero(followed_T)
+    before_P = before_P[(rows_T[before_P + 1] > 0) & (weights_T[before_P + 1] > 0)]
+    inputs = HistoryBatch(rows_T, batch.types_T, batch.times_T, batch.lengths_B).take(needed_T)
+    targets_P, weights_P = rows_T[before_P + 1].astype(np.int64), weights_T[before_P + 1].astype(np.float32)
+    return _Pairs(inputs, place_T[before_P], targets_P, weights_P, place_T[after_E])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.batch import HistoryBatch
+from engine.network.choices import NO_CHOICES, Choices
 from engine.network.model import SequenceModel
 
 _CHUNK = 16
@@ -23,6 +24,14 @@ class Examples:
     batch: HistoryBatch
     is_outcome_T: NDArray[np.bool_]
     """Interactions to be predicted, scored and learned now; the others are context."""
+    choices: Choices = NO_CHOICES
+    """What was taken of what was shown; without an outcome where the impression became known after it."""
+
+    def accept(self, accepted_T: NDArray[np.bool_]) -> "Examples":
+        """The same with only these outcomes; a choice goes with its outcome."""
+        refused_T = self.is_outcome_T & ~accepted_T & (self.batch.positions_T > 0)
+        kept_E = ~np.append(refused_T, False)[self.choices.after_E + 1]  # nothing follows the last
+        return Examples(self.batch, accepted_T, self.choices.keep(kept_E))
 
     @classmethod
     def of(cls, batch: HistoryBatch, outcomes_B: NDArray[np.int32]) -> "Examples":

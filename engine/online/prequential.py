@@ -95,7 +95,7 @@ class OnlineLearner:
         """
         begun = time.process_time()
         offered = int(examples.is_outcome_T.sum())
-        examples = Examples(examples.batch, self.guard.accept(examples.batch, examples.is_outcome_T))
+        examples = examples.accept(self.guard.accept(examples.batch, examples.is_outcome_T))
         accepted = int(examples.is_outcome_T.sum())
         ranks, decisions, drift = self._score(examples) if accepted else ({}, (), False)
         scored = time.process_time()
@@ -240,7 +240,7 @@ class OnlineLearner:
         steps = self.config.steps + early
         fitting = min(longest, max(2, self.config.positions // max(len(batch), 1)))
         kept_T = batch.positions_T >= np.repeat(batch.lengths_B - fitting, batch.lengths_B)
-        fresh, fresh_weights_T = batch.take(kept_T), weights_T[kept_T]
+        fresh, fresh_weights_T, choices = batch.take(kept_T), weights_T[kept_T], examples.choices.take(kept_T)
         replayed = self.config.replayed * (self.drift.config.replayed if self.drift.drifting else 1)
         loss = 0.0
         for _ in range(steps):
@@ -248,6 +248,7 @@ class OnlineLearner:
             step = self.trainer.step(
                 joined([fresh, old]),
                 np.append(fresh_weights_T, np.full(len(old.rows_T), self.config.context_weight, np.float32)),
+                choices,
             )
             loss = step.loss
             self.loss_guard.check(loss)

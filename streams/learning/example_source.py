@@ -9,10 +9,11 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streams.instruments import LearnerInstruments
 from streams.kafka import kafka_python_config
-from streams.learning.examples import ExampleBatch
+from streams.learning.examples import Choice, ExampleBatch
+from streams.learning.exposures import Exposures
 from streams.learning.ledger import Ledger
 from streams.learning.row_log import RowLog
-from streams.records import decode_example
+from streams.records import Exposure, decode_example
 from streams.settings import Settings
 
 log = structlog.get_logger()
@@ -30,6 +31,7 @@ class ExampleSource:
         """Next offset of `examples`, by partition."""
         self.ledgers: defaultdict[int, Ledger] = defaultdict(Ledger)
         """Offsets of `interactions` that were taken, by partition."""
+        self._exposures = Exposures()
 
     def begin(self) -> None:
         """Connect, and read on from the positions."""
@@ -68,12 +70,13 @@ class ExampleSource:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds; positions run ahead of what is learned while a batch is being collected."""
         ledgers = {partition: ledger.state() for partition, ledger in self.ledgers.items()}
-        return {"positions": dict(self._positions), "learned": ledgers}
+        return {"positions": dict(self._positions), "learned": ledgers, "exposures": self._exposures.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         self._positions = dict(state["positions"])
         self.ledgers.update({partition: Ledger.restored(ledger) for partition, ledger in state["learned"].items()})
+        self._exposures.restore(state["exposures"])
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -90,7 +93,9 @@ class ExampleSource:
         ledger = self.ledgers[example.partition]
         is_new = [ledger.take(outcome.offset) for outcome in example.outcomes]
         self._instruments.skipped.inc(len(is_new) - sum(is_new))
-        if not any(is_new):
+        exposures = [exposure for exposure in example.shown if self._exposures.take(exposure)]
+        late = [exposure for exposure in exposures if exposure.offset < 0]
+        if not any(is_new) and not late:
             return
         history = example.history
         known = self._rows.of([*history.items, *(outcome.item_id for outcome in example.outcomes)])
@@ -103,6 +108,20 @@ class ExampleSource:
                 strict=True,
             )
         ]
+        for exposure in late:  # its history is the one before it was shown, which the user's other examples have left
+            batch.choose(example.user_id, entries[: len(history.items)], self._choice(exposure))
+        if not any(is_new):
+            return
         first = len(history.items) + is_new.index(True)
         new = [entry for entry, wanted in zip(entries[len(history.items) :], is_new, strict=True) if wanted]
-        batch.extend(example.user_id, entries[:first], new)
+        offsets = [outcome.offset for outcome, wanted in zip(example.outcomes, is_new, strict=True) if wanted]
+        choices = {
+            offsets.index(exposure.offset): self._choice(exposure)
+            for exposure in exposures
+            if exposure.offset in offsets
+        }
+        batch.extend(example.user_id, entries[:first], new, choices)
+
+    def _choice(self, exposure: Exposure) -> Choice:
+        taken, *passed = self._rows.of(shown.item_id for shown in (exposure.taken, *exposure.passed))
+        return taken, [(row, shown.propensity) for row, shown in zip(passed, exposure.passed, strict=True)]

@@ -1,16 +1,20 @@
 """examples -> arrays: what came in since the last step, one history a user, ready for the learner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from engine.batch import HistoryBatch
+from engine.network.choices import Choices
 from engine.online.examples import Examples
 from streams.records import TYPE_CODES
 
 Entry = tuple[int, int, int]
 """Row, type code, epoch seconds."""
+
+Choice = tuple[int, Sequence[tuple[int, float | None]]]
+"""Row of what was taken; row and propensity of each item passed over. Row 0 is an item that nobody knows."""
 
 NOT_WANTED: Final = frozenset({TYPE_CODES["dislike"], TYPE_CODES["remove"]})
 """Part of a history, but nothing to recommend: never an outcome."""
@@ -21,22 +25,46 @@ class ExampleBatch:
 
     def __init__(self, length: int) -> None:
         self._length = length
-        self._histories: dict[str, list[tuple[Entry, bool]]] = {}
+        self._histories: dict[tuple[str, int], list[tuple[Entry, bool]]] = {}
+        """By user, and one for each choice that became known late."""
+        self._choices: list[tuple[tuple[str, int], int, Choice]] = []
+        """History, place in it of the interaction before the choice, and the choice."""
         self.outcomes = 0
 
-    def extend(self, user_id: str, history: Sequence[Entry], outcomes: Sequence[Entry]) -> None:
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to learn yet."""
+        return not self._histories
+
+    def extend(
+        self,
+        user_id: str,
+        history: Sequence[Entry],
+        outcomes: Sequence[Entry],
+        choices: Mapping[int, Choice] | None = None,
+    ) -> None:
         """Add what a user did next.
 
         Args:
             user_id: Whose history it is.
             history: What came before, oldest first; only the first call for a user needs it.
             outcomes: What came then.
+            choices: By place among the outcomes, what was shown with it.
         """
-        entries = self._histories.get(user_id)
+        key = (user_id, 0)
+        entries = self._histories.get(key)
         if entries is None:
-            entries = self._histories[user_id] = [(entry, False) for entry in history[-self._length :]]
+            entries = self._histories[key] = [(entry, False) for entry in history[-self._length :]]
+        self._choices += [(key, len(entries) + place - 1, choice) for place, choice in (choices or {}).items()]
         entries += [(entry, entry[1] not in NOT_WANTED) for entry in outcomes]
         self.outcomes += len(outcomes)
+
+    def choose(self, user_id: str, history: Sequence[Entry], choice: Choice) -> None:
+        """Add a choice that became known after its outcome was learned; a user without a past teaches nothing by it."""
+        if history:
+            key = (user_id, len(self._choices) + 1)
+            self._histories[key] = [(entry, False) for entry in history[-self._length :]]
+            self._choices.append((key, len(self._histories[key]) - 1, choice))
 
     def examples(self) -> Examples:
         """All of it as arrays."""
@@ -48,4 +76,7 @@ class ExampleBatch:
             entries[:, 2],
             np.array([len(history) for history in histories], np.int32),
         )
-        return Examples(batch, np.array([outcome for history in histories for _, outcome in history], np.bool_))
+        begins = dict(zip(self._histories, batch.offsets_B.tolist(), strict=True))
+        choices = [(begins[key] + place, *choice) for key, place, choice in self._choices if place >= 0]
+        is_outcome_T = np.array([outcome for history in histories for _, outcome in history], np.bool_)
+        return Examples(batch, is_outcome_T, Choices.of(choices))

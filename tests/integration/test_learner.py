@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -15,9 +16,10 @@ from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
 from streams.learning.publisher import FencedError, Publisher
 from streams.local.local_broker import LocalBroker
-from streams.records import Example, ExampleHistory, Outcome, encode
+from streams.records import Example, ExampleHistory, Exposure, Outcome, Shown, encode
 from streams.settings import Settings
 from streams.topics import ensure_topics
+from tests.builders import NOON
 
 pytestmark = pytest.mark.integration
 DEADLINE_SECONDS = 30.0
@@ -209,3 +211,24 @@ def test_a_second_learner_fences_the_first(settings: Settings) -> None:
     first.wait_until_ended()
     assert isinstance(first.failure, FencedError)
     first.role.close()
+
+
+def test_an_exposure_that_comes_twice_is_learned_once_and_a_late_one_too(settings: Settings) -> None:
+    running, sender = Running(settings), Sender(settings)
+    sender.send("u0", [], "a", "b", "c")
+    choices: list[int] = []
+    observe = running.role._learner.observe
+    running.role._learner.observe = lambda examples: choices.append(len(examples.choices)) or observe(examples)  # type: ignore[method-assign]
+    shown = Exposure("m1", NOON, Shown("b", 1), [Shown("c", 2)], offset=10)
+    outcome = Outcome("b", 4, NOON, 10)
+    joined = Example("u1", 0, ExampleHistory(["a"], [4], [NOON]), [outcome], 0, [shown])
+    late = Exposure("m2", NOON, Shown("b", 1), [Shown("c", 2)])
+    after = Example("u1", 0, ExampleHistory(["a"], [4], [NOON]), [], 0, [late])
+    again = msgspec.structs.replace(after, shown=[late, msgspec.structs.replace(shown, offset=-1)])
+    for value in (joined, joined, after, again):
+        sender.again(encode(value))
+    sender.send("u2", ["a"], "b")
+    running.wait_until_learned(5)
+    running.stop()
+    assert running.failure is None
+    assert sum(choices) == 2
