@@ -89,7 +89,9 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
         run = self._runs[tp]
         end = None
         while run and run[0].acked:
-            end = run.popleft().offset + 1
+            finished = run.popleft()
+            finished.after = None  # or each message would hold all those before it
+            end = finished.offset + 1
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return end

@@ -85,6 +85,9 @@ async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consume
         found += [message async for _, message in consumer.getmany(1.0)]
     assert [(message.offset, message.begun) for message in found] == [(4, False), (5, False)]
     assert (found[0].after, found[1].after) == (None, found[0])
+    found[0].acked = found[1].acked = True
+    assert consumer._new_offset(INTERACTIONS) == 6
+    assert found[1].after is None  # or every message would hold all those before it
 
 
 async def test_an_agent_that_raises_stops_the_worker() -> None:
