@@ -11,8 +11,10 @@ names the one before it in the run, so that an agent can tell that one was dropp
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka
 from faust.types import TP, ConsumerMessage, Message
 
@@ -46,7 +48,7 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self._seek_back()
             return
         for tp, batch in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -61,9 +63,22 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
                 yield tp, message
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets: every batch delivered so far will come again."""
+        """Go back to the committed offsets, with the flow stopped: every batch delivered so far will come again.
+
+        At the end of a recovery Faust calls this while records flow, empties the agents' queues and resumes the flow.
+        A batch that came in between was gone.
+        """
+        self.stop_flow()
+        await self._seek_back()
+
+    async def _seek_back(self) -> None:
         self._forget()
         await super().perform_seek()
+        for tp in self.assignment():
+            # aiokafka leaves a partition of which nothing is committed where it has read to.
+            if self.app.topics.acks_enabled_for(tp.topic) and not self._read_offset[tp]:
+                with suppress(IllegalStateError):  # it was taken away meanwhile; the next assignment seeks again
+                    await self.seek(tp, 0)
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Move one partition."""

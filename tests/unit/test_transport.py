@@ -1,6 +1,7 @@
 """The commit rule of record batches: the end of the longest run of finished batches from the front."""
 
-from collections import deque
+import asyncio
+from collections import defaultdict, deque
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
@@ -59,14 +60,40 @@ def test_a_message_is_a_batch_that_ends_at_its_last_record() -> None:
 
 async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(consumer: Consumer) -> None:
     consumer._wait_next_records = AsyncMock(return_value=({INTERACTIONS: [object()]}, None))
-    consumer.perform_seek = AsyncMock()
+    consumer._seek_back = AsyncMock()
     consumer.flow_active = False
     consumer.app = SimpleNamespace(consumer_generation_id=1)
     consumer._stopped = SimpleNamespace(is_set=lambda: False)
     consumer._crashed = SimpleNamespace(is_set=lambda: False)
     consumer.beacon = SimpleNamespace(root=None)
     assert [found async for found in consumer.getmany(1.0)] == []
-    consumer.perform_seek.assert_awaited_once()
+    consumer._seek_back.assert_awaited_once()
+
+
+async def test_going_back_stops_the_flow_and_reaches_partitions_of_which_nothing_is_committed(
+    consumer: Consumer,
+) -> None:
+    """Faust empties the agents' queues right after: what came in between would be gone."""
+    fresh, changelog = TP("interactions", 1), TP("changelog", 0)
+    consumer.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "interactions"))
+    consumer.can_resume_flow, consumer.suspend_flow = asyncio.Event(), asyncio.Event()
+    consumer.flow_active = True
+    consumer._read_offset, consumer._committed_offset = defaultdict(lambda: None), {}
+    consumer.log = SimpleNamespace(dev=lambda *_: None)
+    consumer.assignment = lambda: {INTERACTIONS, fresh, changelog}  # type: ignore[method-assign]
+    sought: list[tuple[TP, int]] = []
+
+    async def committed() -> dict[TP, int | None]:
+        assert not consumer.flow_active
+        return {INTERACTIONS: 7, fresh: None, changelog: None}
+
+    async def seek(partition: TP, offset: int) -> None:
+        sought.append((partition, offset))
+
+    consumer.seek_to_committed, consumer._seek = committed, seek
+    await consumer.perform_seek()
+    assert sought == [(fresh, 0)]
+    assert not consumer.flow_active
 
 
 async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consumer) -> None:
