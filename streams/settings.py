@@ -60,6 +60,11 @@ class TritonSettings(_Group):
     """Items asked for a user, before seen, retired and excluded ones are taken out."""
     control_token: SecretStr | None = None
     """Opens Triton's model-control API, which is closed to strangers when set."""
+    tls_cafile: Path | None = None
+    """PEM of the authorities that Triton's certificate is checked against; turns on TLS."""
+    tls_certfile: Path | None = None
+    """PEM of the worker's own certificate, where Triton asks for one."""
+    tls_keyfile: Path | None = None
 
 
 class StateSettings(_Group):
@@ -259,7 +264,13 @@ def _refuse_contradictions(settings: Settings) -> None:
             f"HEADRACE_HTTP__HOST is {settings.http.host}, open to others, and HEADRACE_HTTP__TOKENS is empty; set "
             'tokens, as in {"a-long-secret": ["events", "read"]}, or listen on 127.0.0.1.'
         )
-    if settings.serving.k > settings.triton.candidates:
+    triton = settings.triton
+    if (triton.tls_certfile is None) != (triton.tls_keyfile is None) or (triton.tls_certfile and not triton.tls_cafile):
+        raise SettingsError(
+            "HEADRACE_TRITON__TLS_CERTFILE and __TLS_KEYFILE go together, and with HEADRACE_TRITON__TLS_CAFILE, which "
+            "turns on TLS; set all three or the last alone."
+        )
+    if settings.serving.k > triton.candidates:
         raise SettingsError("HEADRACE_SERVING__K is above HEADRACE_TRITON__CANDIDATES; raise the latter.")
 
 

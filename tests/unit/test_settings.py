@@ -57,6 +57,8 @@ def test_a_malformed_setting_is_named_with_what_was_given(
         ({"HEADRACE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "HEADRACE_KAFKA__SASL_MECHANISM"),
         ({"HEADRACE_HTTP__HOST": "0.0.0.0"}, "HEADRACE_HTTP__TOKENS"),  # noqa: S104 - it is refused
         ({"HEADRACE_SERVING__K": "20", "HEADRACE_TRITON__CANDIDATES": "10"}, "HEADRACE_TRITON__CANDIDATES"),
+        ({"HEADRACE_TRITON__TLS_KEYFILE": "k.pem"}, "HEADRACE_TRITON__TLS_CERTFILE"),
+        ({"HEADRACE_TRITON__TLS_CERTFILE": "c", "HEADRACE_TRITON__TLS_KEYFILE": "k"}, "HEADRACE_TRITON__TLS_CAFILE"),
         ({"HEADRACE_CONFIG": "nowhere.toml"}, "HEADRACE_CONFIG"),
     ],
 )
