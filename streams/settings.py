@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import SettingsError
@@ -34,9 +34,9 @@ class KafkaSettings(_Group):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    ssl_cafile: FilePath | None = None
+    ssl_certfile: FilePath | None = None
+    ssl_keyfile: FilePath | None = None
     partitions: Positive = 4
     """Of the topics keyed by user, when Headrace creates them."""
     replication_factor: Positive = 1
@@ -116,7 +116,9 @@ class HttpSettings(_Group):
     port: Port = 8080
     advertised: str | None = None
     """host:port under which other workers reach this one; default host:port."""
-    tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = {}
+    tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = Field(
+        default={}, repr=False
+    )
     """Bearer token to scopes. Empty means no authentication, which is allowed on loopback only."""
     max_body_bytes: Positive = 1_048_576
     max_events: Positive = 1000

@@ -40,6 +40,7 @@ def test_an_unknown_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPat
         ("HEADRACE_IMPRESSIONS__PENDING", "many"),
         ("HEADRACE_LOG__LEVEL", "loud"),
         ("HEADRACE_PREFIX", "no spaces"),
+        ("HEADRACE_KAFKA__SSL_CAFILE", "nowhere.pem"),
         ("HEADRACE_WORKER_ID", "../elsewhere"),
     ],
 )
@@ -89,7 +90,7 @@ def test_no_secret_is_shown_in_what_is_in_force(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEADRACE_HTTP__TOKENS", f'{{"{SECRET}": ["read"]}}')
     settings = load_settings()
     assert SECRET not in str(describe(settings))
-    assert SECRET not in repr(settings.model_copy(update={"http": None}))
+    assert SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize("scopes", ['["everything"]', "1", "[]"])
