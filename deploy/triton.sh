@@ -1,5 +1,6 @@
 #!/bin/sh
 # Gives an empty repository its seed version, then serves; the model follows the topic that HEADRACE_BACKEND names.
+# Arguments go to tritonserver, as --grpc-use-ssl=true does.
 set -eu
 python3 - <<'PYTHON'
 import os
@@ -16,4 +17,4 @@ PYTHON
 token=${HEADRACE_TRITON__CONTROL_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 exec tritonserver --model-repository=/models --model-control-mode=explicit --load-model=sequence \
   --disable-auto-complete-config --allow-http=false --allow-metrics=true \
-  "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:headrace-control=$token"
+  "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:headrace-control=$token" "$@"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import SettingsError
@@ -34,9 +34,9 @@ class KafkaSettings(_Group):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    ssl_cafile: FilePath | None = None
+    ssl_certfile: FilePath | None = None
+    ssl_keyfile: FilePath | None = None
     partitions: Positive = 4
     """Of the topics keyed by user, when Headrace creates them."""
     replication_factor: Positive = 1
@@ -60,6 +60,11 @@ class TritonSettings(_Group):
     """Items asked for a user, before seen, retired and excluded ones are taken out."""
     control_token: SecretStr | None = None
     """Opens Triton's model-control API, which is closed to strangers when set."""
+    tls_cafile: Path | None = None
+    """PEM of the authorities that Triton's certificate is checked against; turns on TLS."""
+    tls_certfile: Path | None = None
+    """PEM of the worker's own certificate, where Triton asks for one."""
+    tls_keyfile: Path | None = None
 
 
 class StateSettings(_Group):
@@ -111,7 +116,9 @@ class HttpSettings(_Group):
     port: Port = 8080
     advertised: str | None = None
     """host:port under which other workers reach this one; default host:port."""
-    tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = {}
+    tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = Field(
+        default={}, repr=False
+    )
     """Bearer token to scopes. Empty means no authentication, which is allowed on loopback only."""
     max_body_bytes: Positive = 1_048_576
     max_events: Positive = 1000
@@ -259,7 +266,13 @@ def _refuse_contradictions(settings: Settings) -> None:
             f"HEADRACE_HTTP__HOST is {settings.http.host}, open to others, and HEADRACE_HTTP__TOKENS is empty; set "
             'tokens, as in {"a-long-secret": ["events", "read"]}, or listen on 127.0.0.1.'
         )
-    if settings.serving.k > settings.triton.candidates:
+    triton = settings.triton
+    if (triton.tls_certfile is None) != (triton.tls_keyfile is None) or (triton.tls_certfile and not triton.tls_cafile):
+        raise SettingsError(
+            "HEADRACE_TRITON__TLS_CERTFILE and __TLS_KEYFILE go together, and with HEADRACE_TRITON__TLS_CAFILE, which "
+            "turns on TLS; set all three or the last alone."
+        )
+    if settings.serving.k > triton.candidates:
         raise SettingsError("HEADRACE_SERVING__K is above HEADRACE_TRITON__CANDIDATES; raise the latter.")
 
 

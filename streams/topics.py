@@ -77,8 +77,8 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
     Raises:
         StartError: Kafka does not answer or refuses.
     """
-    admin = AdminClient(librdkafka_config(settings))
     try:
+        admin = AdminClient(librdkafka_config(settings))
         existing = {
             name: len(topic.partitions) for name, topic in admin.list_topics(timeout=timeout_seconds).topics.items()
         }
@@ -92,7 +92,7 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
     except KafkaException as exc:
         raise StartError(
             f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}); start it (`headrace broker`) or "
-            "correct HEADRACE_BROKER."
+            "correct HEADRACE_BROKER and the HEADRACE_KAFKA__… security settings."
         ) from exc
     return [_state(settings, spec, existing, configs, created=create and spec in missing) for spec in SPECS]
 

@@ -42,6 +42,7 @@ from streams.state.review_changelog import Ends, ReviewChangelog
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
 from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
+from streams.triton import credentials
 
 _log = structlog.get_logger()
 
@@ -139,7 +140,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     catalogue = Catalogue()
     neighbours = NeighbourFollower(librdkafka_config(settings), settings.prefix + "weights", instruments)
     decisions = DecisionFollower(librdkafka_config(settings), settings.prefix + "decisions")
-    scorer = TritonScorer(settings.triton.url, settings.triton.batch_users)
+    scorer = TritonScorer(settings.triton.url, settings.triton.batch_users, credentials(settings.triton))
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress()
     states = UserStates(table, settings.state.cache_users)

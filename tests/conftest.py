@@ -8,11 +8,19 @@ from streams.learning.model_repository import ModelRepository, write_seed_versio
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
+from tests.integration.secure_broker import SecureBroker
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     with LocalBroker(tmp_path_factory.mktemp("kafka"), free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secure_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    """Another Kafka, with a listener for each security protocol."""
+    with SecureBroker(tmp_path_factory.mktemp("secure")) as server:
         yield server
 
 

@@ -160,15 +160,20 @@ def _triton(settings: Settings) -> Finding:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
+    from streams.triton import credentials
+
     url = settings.triton.url
     if not _listens(url):
         return _silent("triton", url, "`headrace triton` starts one here, HEADRACE_TRITON__URL names another.")
     try:
-        with InferenceServerClient(url) as client:
+        with InferenceServerClient(url, creds=credentials(settings.triton)) as client:
             ready = client.is_model_ready("sequence", client_timeout=_SECONDS)
             server = client.get_server_metadata(client_timeout=_SECONDS).version
     except InferenceServerException as exc:
-        return Finding("triton", State.PROBLEM, f"{url}: {exc.message()}", "it listens, but is it Triton's gRPC port?")
+        remedy = "it listens, but is it Triton's gRPC port? Check HEADRACE_TRITON__URL and the __TLS_… settings."
+        return Finding("triton", State.PROBLEM, f"{url}: {exc.message()}", remedy)
+    except StartError as exc:
+        return Finding("triton", State.PROBLEM, str(exc), "correct the path, or unset it.")
     if not ready:
         remedy = "its log says why; lists come from co-visits meanwhile."
         return Finding("triton", State.PROBLEM, f"{url}: Triton {server}, model `sequence` is not ready", remedy)

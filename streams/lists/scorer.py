@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, Final
 
+import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton
 from numpy.typing import NDArray
@@ -24,10 +25,11 @@ class TritonScorer:
     Args:
         url: host:port of gRPC.
         batch_users: users a request at most; larger batches are cut and their parts asked for at once.
+        credentials: of TLS; plain text without.
     """
 
-    def __init__(self, url: str, batch_users: int = 32) -> None:
-        self._client = triton.InferenceServerClient(url, channel_args=channel_options())
+    def __init__(self, url: str, batch_users: int = 32, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._client = triton.InferenceServerClient(url, creds=credentials, channel_args=channel_options())
         self._url = url
         self._batch_users = batch_users
 

@@ -25,6 +25,11 @@ def run_local_triton(settings: Settings) -> None:
     Raises:
         StartError: it cannot run; one sentence.
     """
+    if settings.triton.tls_cafile:
+        raise SettingsError(
+            "HEADRACE_TRITON__TLS_CAFILE is set, and the local Triton speaks plain text; unset it, or name a server "
+            "with TLS in HEADRACE_TRITON__URL."
+        )
     token = settings.triton.control_token
     repository = ModelRepository(settings.models_dir, settings.triton.device)
     if repository.newest() is None:

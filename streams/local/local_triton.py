@@ -178,7 +178,7 @@ class LocalTriton:
         self._child = child = Child(
             self.name, self._command(), log_file=self.folder / "triton.log", environment=self._environment()
         )
-        self._client = triton.InferenceServerClient(self.address, channel_args=channel_options())
+        self._client = self._connect()
         try:
             child.wait_until(self._answers, deadline_seconds)
         except StartError:
@@ -189,6 +189,9 @@ class LocalTriton:
             self._client.close()
             return False
         return True
+
+    def _connect(self) -> triton.InferenceServerClient:
+        return triton.InferenceServerClient(self.address, channel_args=channel_options())
 
     def _command(self) -> list[str]:
         region = f"{self._region}{secrets.token_hex(3)}"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streams.local.processes import free_port, is_listening, stop_signals
 from streams.local.supervisor import Role, Supervisor, child_environment
-from streams.settings import Settings
+from streams.settings import Settings, TritonSettings
 
 _LOCAL: Final = ("127.0.0.1", "localhost")
 _READY_SECONDS: Final = 120.0
@@ -80,7 +80,7 @@ def plan(settings: Settings, *, learner_arguments: tuple[str, ...] = (), own_ser
     learner = planned.metrics["learner"]
     roles = [
         Role("broker", broker, lambda: _kafka_ready(settings), outlives=True) if broker_here else None,
-        Role("triton", triton, lambda: _triton_ready(triton)) if triton_here else None,
+        Role("triton", triton, lambda: _triton_ready(settings.triton)) if triton_here else None,
         Role("worker", planned.api, lambda: _answers(f"{planned.api}/readyz")),
         Role("learner", learner, lambda: _answers(learner), learner_arguments),
     ]
@@ -162,14 +162,16 @@ def _kafka_ready(settings: Settings) -> bool:
         return False
 
 
-def _triton_ready(url: str) -> bool:
+def _triton_ready(triton: TritonSettings) -> bool:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    if not is_listening(*_split(url)):
+    from streams.triton import credentials
+
+    if not is_listening(*_split(triton.url)):
         return False
     try:
-        with InferenceServerClient(url) as client:
+        with InferenceServerClient(triton.url, creds=credentials(triton)) as client:
             return bool(client.is_model_ready("sequence", client_timeout=2.0))
     except InferenceServerException:
         return False

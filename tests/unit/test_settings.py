@@ -40,6 +40,7 @@ def test_an_unknown_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPat
         ("HEADRACE_IMPRESSIONS__PENDING", "many"),
         ("HEADRACE_LOG__LEVEL", "loud"),
         ("HEADRACE_PREFIX", "no spaces"),
+        ("HEADRACE_KAFKA__SSL_CAFILE", "nowhere.pem"),
         ("HEADRACE_WORKER_ID", "../elsewhere"),
     ],
 )
@@ -57,6 +58,8 @@ def test_a_malformed_setting_is_named_with_what_was_given(
         ({"HEADRACE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "HEADRACE_KAFKA__SASL_MECHANISM"),
         ({"HEADRACE_HTTP__HOST": "0.0.0.0"}, "HEADRACE_HTTP__TOKENS"),  # noqa: S104 - it is refused
         ({"HEADRACE_SERVING__K": "20", "HEADRACE_TRITON__CANDIDATES": "10"}, "HEADRACE_TRITON__CANDIDATES"),
+        ({"HEADRACE_TRITON__TLS_KEYFILE": "k.pem"}, "HEADRACE_TRITON__TLS_CERTFILE"),
+        ({"HEADRACE_TRITON__TLS_CERTFILE": "c", "HEADRACE_TRITON__TLS_KEYFILE": "k"}, "HEADRACE_TRITON__TLS_CAFILE"),
         ({"HEADRACE_CONFIG": "nowhere.toml"}, "HEADRACE_CONFIG"),
     ],
 )
@@ -87,7 +90,7 @@ def test_no_secret_is_shown_in_what_is_in_force(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEADRACE_HTTP__TOKENS", f'{{"{SECRET}": ["read"]}}')
     settings = load_settings()
     assert SECRET not in str(describe(settings))
-    assert SECRET not in repr(settings.model_copy(update={"http": None}))
+    assert SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize("scopes", ['["everything"]', "1", "[]"])

@@ -1,10 +1,12 @@
 """Each topic is kept as its readers need it; one that is not stops the start, named, with what to do."""
 
+from pathlib import Path
+
 import pytest
 
 from streams.errors import StartError
-from streams.settings import Settings
-from streams.topics import BY_USER, SPECS, TopicState, _state, check_topics
+from streams.settings import KafkaSettings, Settings
+from streams.topics import BY_USER, SPECS, TopicState, _state, check_topics, ensure_topics
 
 SPEC = {spec.name: spec for spec in SPECS}
 SETTINGS = Settings()
@@ -61,3 +63,10 @@ def test_a_topic_that_does_not_fit_stops_the_start(state: TopicState, said: str)
 
 def test_as_many_partitions_as_interactions_has_are_right_whatever_the_setting_says() -> None:
     assert found("requests", 16, others=16).problem is None
+
+
+def test_a_certificate_that_is_none_stops_the_start_with_what_to_correct(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    kafka = KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "ca.pem")
+    with pytest.raises(StartError, match=r"ssl.ca.location .*HEADRACE_KAFKA__"):
+        ensure_topics(Settings(kafka=kafka))
