@@ -21,7 +21,7 @@ from rich.table import Table
 
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
-from streams.state.user_state import UserState
+from streams.state.user_state import DAY_MS, UserState
 from tests.bench.stack import Stack
 
 INTERACTIONS = 50
@@ -48,6 +48,7 @@ ENTRY = np.dtype([("type", "u1"), ("length", "u1"), ("high", "<u2"), ("low", "<u
 def states(users: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
     """Yield each user's id and encoded state."""
     draw = np.random.default_rng(seed)
+    today = int(time.time() * 1000) // DAY_MS  # an idle user would be forgotten
     items = np.array([f"{number}{'ABCD'[number % 4]}" for number in draw.permutation(90_000)[:ITEMS] + 10_000], "S6")
     for first in range(0, users, USERS_AT_ONCE):
         shape = (min(USERS_AT_ONCE, users - first), INTERACTIONS)
@@ -58,7 +59,7 @@ def states(users: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
         entries["high"], entries["low"] = times >> 32, times & 0xFFFFFFFF
         for at in range(shape[0]):
             state = UserState(
-                first + at, int(times[at, -1]), INTERACTIONS, draw.bytes(8 * WINDOW), entries[at].tobytes(), 20_000
+                first + at, int(times[at, -1]), INTERACTIONS, draw.bytes(8 * WINDOW), entries[at].tobytes(), today
             )
             yield f"u{first + at}".encode(), state.encode()
 
