@@ -22,6 +22,9 @@ from streams.state.recovery_log import RecoveryLog
 _MEBIBYTE: Final = 1 << 20
 _BLOCK_CACHE_BYTES: Final = 64 * _MEBIBYTE
 _WRITE_BUFFER_BYTES: Final = 8 * _MEBIBYTE
+_RECOVERY_BATCHES: Final = 2
+"""Held in memory before they are written: Faust's own 1000 messages are 2 GB of batches. Not 1, with which it would go
+on reading the changelog of partitions that it owns; a standby may have 1."""
 
 
 class BoundedOptions(RocksDBOptions):  # type: ignore[misc] # faust has no types here
@@ -55,7 +58,15 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
     """user_id -> state, both as bytes."""
 
     def __init__(self, app: faust.App, *, instruments: WorkerInstruments, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(app, key_type=bytes, value_type=bytes, options={"driver": "rocksdict"}, **kwargs)
+        super().__init__(
+            app,
+            key_type=bytes,
+            value_type=bytes,
+            options={"driver": "rocksdict"},
+            recovery_buffer_size=_RECOVERY_BATCHES,
+            standby_buffer_size=1,
+            **kwargs,
+        )
         self._instruments = instruments
         self._recovery_log = RecoveryLog()
         self.set_back: dict[int, set[bytes]] = defaultdict(set)
