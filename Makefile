@@ -53,6 +53,9 @@ bench-streams: install .headrace/quix/.installed  ## the worker beside a bare lo
 bench-updates: install  ## requests to Triton while generations and a version arrive: ARGS="--requests 50000"
 	@$(BIN)/python -m tests.bench.updates $(ARGS)
 
+bench-state: install  ## a million users back from the changelog and from the disk: ARGS="--users 50000 --report FILE"
+	@$(BIN)/python -m tests.bench.state $(ARGS)
+
 fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 

@@ -12,15 +12,19 @@ from typing import Any, Final
 
 import faust
 from faust.stores.rocksdb import RocksDBOptions
-from faust.types import EventT
+from faust.types import TP, EventT
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.instruments import WorkerInstruments
 from streams.state.precedence import settle
+from streams.state.recovery_log import RecoveryLog
 
 _MEBIBYTE: Final = 1 << 20
 _BLOCK_CACHE_BYTES: Final = 64 * _MEBIBYTE
 _WRITE_BUFFER_BYTES: Final = 8 * _MEBIBYTE
+_RECOVERY_BATCHES: Final = 2
+"""Held in memory before they are written: Faust's own 1000 messages are 2 GB of batches. Not 1, with which it would go
+on reading the changelog of partitions that it owns; a standby may have 1."""
 
 
 class BoundedOptions(RocksDBOptions):  # type: ignore[misc] # faust has no types here
@@ -54,8 +58,17 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
     """user_id -> state, both as bytes."""
 
     def __init__(self, app: faust.App, *, instruments: WorkerInstruments, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(app, key_type=bytes, value_type=bytes, options={"driver": "rocksdict"}, **kwargs)
+        super().__init__(
+            app,
+            key_type=bytes,
+            value_type=bytes,
+            options={"driver": "rocksdict"},
+            recovery_buffer_size=_RECOVERY_BATCHES,
+            standby_buffer_size=1,
+            **kwargs,
+        )
         self._instruments = instruments
+        self._recovery_log = RecoveryLog()
         self.set_back: dict[int, set[bytes]] = defaultdict(set)
         """By partition: users whose newest record in the changelog reflects less than the store."""
 
@@ -99,6 +112,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         A state never replaces one that reflects more: a former owner may have written it late (see foreign_writes).
         """
         for event in batch:
+            began = self._recovery_log.clock()
             partition, records = event.message.partition, event.message.value
             read, set_back = self._database(partition).get, self.set_back[partition]
             newest: dict[bytes, bytes | None] = {}
@@ -112,6 +126,13 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
                     set_back.add(key)
             self.write(partition, newest.items(), records[-1].offset)
             self._instruments.recovered.inc(len(records))
+            if self.app.in_recovery:  # a standby follows for ever
+                self._recovery_log.add(partition, len(records), began)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Say what was recovered, before the worker takes up its events."""
+        await super().on_recovery_completed(active_tps, standby_tps)
+        self._recovery_log.end()
 
     def size_bytes(self) -> Mapping[int, int]:
         """Return the bytes on disk of each open partition."""

@@ -21,14 +21,20 @@ from faust.types import TP, ConsumerMessage, Message
 PREFETCH_BACKOFF_SECONDS: Final = 0.002
 """aiokafka's 0.1 holds all fetches back while one partition's records wait to be taken: a tail of 100 ms."""
 
+FETCH_WAIT_MS: Final = 20
+"""What Kafka waits for records to come. One request is under way at a time, and one that was sent while a partition's
+records wait to be taken does not ask for that partition: Faust's 1500 held recovery back to 14,500 records/s."""
+
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # faust has no types here
     """The thread that fetches."""
 
     async def on_start(self) -> None:
-        """Start the client, which takes no such setting."""
+        """Start the client, which takes no such settings from Faust."""
         await super().on_start()
-        self._consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF_SECONDS  # noqa: SLF001
+        fetcher = self._consumer._fetcher  # noqa: SLF001
+        fetcher._prefetch_backoff = PREFETCH_BACKOFF_SECONDS  # noqa: SLF001
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
 
 
 class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types here

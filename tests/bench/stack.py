@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,19 +41,26 @@ class Stack:
             os.environ[name] = value
         return load_settings()
 
-    def start(self, role: str, extra: Mapping[str, str] | None = None) -> None:
-        """Start a role; a worker is waited for until it is ready."""
+    def start(
+        self,
+        role: str,
+        extra: Mapping[str, str] | None = None,
+        seconds: float = START_SECONDS,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Start a role; a worker is waited for until it is ready, something done between two looks."""
         self._roles[role] = psutil.Popen(
             [sys.executable, "-m", "streams", role],
             env={**os.environ, **self._environment, **(extra or {})},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         while role == "worker" and not self._ready():
-            if time.monotonic() > deadline:
-                raise SystemExit("the worker is not ready")
-            time.sleep(0.1)
+            if time.monotonic() > deadline or self._roles[role].poll() is not None:
+                raise SystemExit("the worker is not ready, or has ended")
+            meanwhile()
+            time.sleep(0.05)
 
     def stop(self, role: str) -> None:
         """End a role."""

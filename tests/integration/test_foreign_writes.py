@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from streams.instruments import WorkerInstruments
 from streams.local.local_broker import LocalBroker
@@ -20,6 +21,7 @@ from streams.state.foreign_writes import ForeignWrites, OvertakenError
 from streams.state.impressions import Impressions
 from streams.state.outputs import Outputs
 from streams.state.precedence import Headers, tombstone_headers
+from streams.state.recovery_log import RecoveryLog
 from streams.state.table import UserTable
 from streams.state.user_state import UserState, decode_state, source_offset
 from streams.state.user_states import UserStates
@@ -186,11 +188,14 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
         recovered[b"offset"] = str(changelog_offset).encode()
 
     set_back: dict[int, set[bytes]] = {0: {b"u9"}}
+    log = RecoveryLog()
     table = SimpleNamespace(
         set_back=set_back,
         _database=lambda _: recovered,
         write=write,
         _instruments=WorkerInstruments(CollectorRegistry()),
+        _recovery_log=log,
+        app=SimpleNamespace(in_recovery=True),
     )
     values = [(b"u1", 7), (b"u2", 4), (b"u2", 8), (b"u2", 6), (b"u1", 9), (b"u9", 3)]
     records = [
@@ -204,3 +209,6 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
     assert recovered[b"u3"] is None
     assert recovered[b"offset"] == b"6"
     assert set_back == {0: {b"u2"}}
+    with capture_logs() as said:
+        log.end()
+    assert [(line["partition"], line["records"]) for line in said] == [(0, 7)]
