@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,17 +56,34 @@ def test_a_run_can_be_repeated_exactly(chain: Interactions) -> None:
     assert runs[0] == runs[1]
 
 
-def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(tmp_path: Path) -> None:
+@pytest.fixture
+def periods(tmp_path: Path) -> Interactions:
+    """The same ring in three periods, a session a walk."""
     generator = np.random.default_rng(1)
     for period in range(3):
         starts = generator.integers(0, 12, 60)
         lines = [f"{period}-{s} i{(start + step) % 12}\n" for s, start in enumerate(starts) for step in range(4)]
         (tmp_path / f"p{period}.txt").write_text("".join(lines))
-    report = run(read(tmp_path), Settings(protocol="continual", models=(MODEL, "item_knn")), TINY, time.process_time)
+    return read(tmp_path)
+
+
+def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(periods: Interactions) -> None:
+    report = run(periods, Settings(protocol="continual", models=(MODEL, "item_knn")), TINY, time.process_time)
     assert report["folds"] == ["period 1", "period 2"]
     assert not report["filtered_seen"]
     assert report["metrics"][MODEL]["recall@5"] > 0.9
     assert len(report["by_fold"][MODEL]) == 2
+
+
+def test_each_fold_leaves_the_report_of_the_folds_so_far(periods: Interactions) -> None:
+    left: list[dict[str, Any]] = []
+    wanted = Settings(protocol="continual", models=("item_knn", "popularity"))
+    report = run(periods, wanted, TINY, lambda: 0.0, left.append)
+    assert [each["folds"] for each in left] == [["period 1"], ["period 1", "period 2"]]
+    assert left[1] == report
+    assert left[0]["metrics"]["item_knn"] != left[1]["metrics"]["item_knn"]
+    first = run(periods, replace(wanted, max_folds=1), TINY, lambda: 0.0)
+    assert left[0]["intervals"] == first["intervals"]
 
 
 def test_the_stream_protocol_scores_each_interaction_before_it_is_learned(tmp_path: Path) -> None:
