@@ -10,11 +10,12 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.continual.measures import Measure, UpdateReport, measured, sampled
 from engine.continual.method import Method
-from engine.continual.updating import update
+from engine.continual.updating import copied, update
 from engine.evaluation.fitting import Clock, FitConfig, Round, fit, split
 from engine.evaluation.protocols import Cases, Fold, cases
 from engine.network.model import ModelConfig, SequenceModel
@@ -66,7 +67,7 @@ def with_method(preset: Preset, name: str) -> Preset:
 
 
 class SequenceRanker:
-    """Fits by early stopping where a fold has validation cases, else by a fixed number of passes over what is new."""
+    """Fits the first fold by early stopping, each later one by a fixed number of passes over what is new."""
 
     def __init__(self, preset: Preset, seed: int, clock: Clock, device: str = "cpu") -> None:
         self.preset = preset
@@ -76,6 +77,8 @@ class SequenceRanker:
         self.curve: list[Round] = []
         self.updates: list[UpdateReport] = []
         """What each update after the first fit gained, lost and cost."""
+        self.unseeing: SequenceModel
+        """The model before it learned validation cases that were held out of training: what to blend is asked of it."""
         self._older: tuple[Cases, ...] = ()
         self._trainer: Trainer | None = None
         self._fitted: Fold | None = None
@@ -88,6 +91,10 @@ class SequenceRanker:
             held = with_validation(fold)
             self._trainer = self._new_trainer(fold.rows)
             self.curve = fit(self._trainer, held.train, held.validation, self.preset.fit, self.clock)
+            self.unseeing = self.model
+            if held is not fold:
+                self.unseeing = copied(self.model)
+                self._trainer = self._finish(self._trainer, fold)
         else:
             measure = Measure(self.model, fold.name, self._older, fold.test, self.clock)
             self.model.grow(fold.rows)
@@ -130,6 +137,14 @@ class SequenceRanker:
         model = SequenceModel(self.preset.model, rows, initial).to(self.device)
         return Trainer(model, self.preset.training, self.generator)
 
+    def _finish(self, trainer: Trainer, fold: Fold) -> Trainer:
+        """Passes over everything once it is known when to stop: what was held out is a tenth of all there is."""
+        pieces = split(fold.train, self.model.config.length + 1)
+        steps = -(-len(pieces) // self.preset.fit.batch)
+        epochs = min(self.preset.fit.finish, trainer.steps / steps / 5)
+        none = pieces.select(np.empty(0, np.int64))
+        return update(trainer, Method.of("finetune"), pieces, none, epochs, 0.0, self.preset.fit.batch)
+
     def _update(self, trainer: Trainer, fold: Fold) -> Trainer:
         """Takes in the newest histories by the preset's method."""
         length, wanted = self.model.config.length + 1, self.preset.update
@@ -143,8 +158,7 @@ def with_validation(fold: Fold) -> Fold:
     """The fold itself if it has validation cases, else with every tenth history moved from training to validation."""
     if len(fold.validation):
         return fold
-    held_B = np.arange(len(fold.train)) % 10 == 0
-    held_T = np.repeat(held_B, fold.train.lengths_B)
+    held_T = held_out_T(fold)
     held = fold.train.take(held_T)
     return replace(
         fold,
@@ -153,3 +167,8 @@ def with_validation(fold: Fold) -> Fold:
         order_T=fold.order_T[~held_T],
         validation=cases(held, np.ones(len(held.rows_T), bool)),
     )
+
+
+def held_out_T(fold: Fold) -> NDArray[np.bool_]:
+    """Which interactions of `train` belong to a history that is held out where a fold has no validation cases."""
+    return np.repeat(np.arange(len(fold.train)) % 10 == 0, fold.train.lengths_B)

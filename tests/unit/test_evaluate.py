@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from engine.evaluation.evaluate import MODEL, Settings, markdown, run
+from engine.evaluation.fitting import ranks
 from engine.evaluation.interactions import DataError, Interactions, read
-from engine.evaluation.sequence_ranker import PRESETS
+from engine.evaluation.protocols import folds
+from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, with_validation
 
 QUICK = PRESETS["quick"]
 TINY = replace(
@@ -84,6 +86,29 @@ def test_each_fold_leaves_the_report_of_the_folds_so_far(periods: Interactions) 
     assert left[0]["metrics"]["item_knn"] != left[1]["metrics"]["item_knn"]
     first = run(periods, replace(wanted, max_folds=1), TINY, lambda: 0.0)
     assert left[0]["intervals"] == first["intervals"]
+
+
+def test_what_was_held_out_to_know_when_to_stop_is_learned_at_the_end(tmp_path: Path) -> None:
+    walks = (f"{s} {'ab'[s % 10 == 0]}{(s + step) % 12}\n" for s in range(400) for step in range(6))
+    (tmp_path / "p0.txt").write_text("".join(walks))
+    (tmp_path / "p1.txt").write_text("s a1\ns a2\n")
+    fold = next(folds("continual", read(tmp_path)))
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    ranker.fit(fold)
+    held = with_validation(fold).validation  # walks round a ring that only they go
+    before, after = (ranks(model, held, filter_seen=False).mean() for model in (ranker.unseeing, ranker.model))
+    assert before > 12
+    assert after < before - 1
+    other = SequenceRanker(replace(TINY, fit=replace(TINY.fit, finish=0.0)), 0, lambda: 0.0)
+    other.fit(fold)
+    assert ranks(other.model, held, filter_seen=False).mean() == before
+
+
+def test_the_validation_items_of_a_protocol_are_not_learned(chain: Interactions) -> None:
+    (fold,) = folds("leave-one-out", chain)
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    ranker.fit(fold)
+    assert ranker.unseeing is ranker.model
 
 
 def test_the_stream_protocol_scores_each_interaction_before_it_is_learned(tmp_path: Path) -> None:
