@@ -155,17 +155,23 @@ class SequenceRanker:
 
 
 def with_validation(fold: Fold) -> Fold:
-    """The fold itself if it has validation cases, else with every tenth history moved from training to validation."""
+    """The fold itself if it has validation cases, else with every tenth history moved from training to validation.
+
+    Items that only those histories have are not asked: no model can know them, and to expect them flattens its scores
+    (DIGINETICA: 15 % of the cases; asking them cost the blend .5 of MRR@20).
+    """
     if len(fold.validation):
         return fold
     held_T = held_out_T(fold)
-    held = fold.train.take(held_T)
+    known_I = np.zeros(fold.rows, bool)
+    known_I[fold.train.rows_T[~held_T]] = True
+    asked = fold.train.take(held_T & known_I[fold.train.rows_T])
     return replace(
         fold,
         train=fold.train.take(~held_T),
         new_T=fold.new_T[~held_T],
         order_T=fold.order_T[~held_T],
-        validation=cases(held, np.ones(len(held.rows_T), bool)),
+        validation=cases(asked, np.ones(len(asked.rows_T), bool)),
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 from engine.evaluation.evaluate import MODEL, Settings, markdown, run
 from engine.evaluation.fitting import ranks
 from engine.evaluation.interactions import DataError, Interactions, read
-from engine.evaluation.protocols import folds
-from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, with_validation
+from engine.evaluation.protocols import Fold, cases, folds
+from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, held_out_T, with_validation
 
 QUICK = PRESETS["quick"]
 TINY = replace(
@@ -88,20 +88,33 @@ def test_each_fold_leaves_the_report_of_the_folds_so_far(periods: Interactions) 
     assert left[0]["intervals"] == first["intervals"]
 
 
-def test_what_was_held_out_to_know_when_to_stop_is_learned_at_the_end(tmp_path: Path) -> None:
-    walks = (f"{s} {'ab'[s % 10 == 0]}{(s + step) % 12}\n" for s in range(400) for step in range(6))
+@pytest.fixture
+def held_items(tmp_path: Path) -> Fold:
+    """Every tenth session takes each second item from a ring of its own."""
+    walks = (f"{s} {'ab'[step % 2 and s % 10 == 0]}{(s + step) % 12}\n" for s in range(400) for step in range(6))
     (tmp_path / "p0.txt").write_text("".join(walks))
     (tmp_path / "p1.txt").write_text("s a1\ns a2\n")
-    fold = next(folds("continual", read(tmp_path)))
+    return next(folds("continual", read(tmp_path)))
+
+
+def test_what_was_held_out_to_know_when_to_stop_is_learned_at_the_end(held_items: Fold) -> None:
+    held = held_items.train.take(held_out_T(held_items))
+    asked = cases(held, held.positions_T % 2 == 1)
     ranker = SequenceRanker(TINY, 0, lambda: 0.0)
-    ranker.fit(fold)
-    held = with_validation(fold).validation  # walks round a ring that only they go
-    before, after = (ranks(model, held, filter_seen=False).mean() for model in (ranker.unseeing, ranker.model))
+    ranker.fit(held_items)
+    before, after = (ranks(model, asked, filter_seen=False).mean() for model in (ranker.unseeing, ranker.model))
     assert before > 12
     assert after < before - 1
     other = SequenceRanker(replace(TINY, fit=replace(TINY.fit, finish=0.0)), 0, lambda: 0.0)
-    other.fit(fold)
-    assert ranks(other.model, held, filter_seen=False).mean() == before
+    other.fit(held_items)
+    assert ranks(other.model, asked, filter_seen=False).mean() == before
+
+
+def test_items_that_only_held_out_histories_have_are_not_asked(held_items: Fold) -> None:
+    validation = with_validation(held_items).validation
+    # 40 sessions a b a b a b with three items that others have: two have another before them
+    assert len(validation) == 80
+    assert set(validation.targets_B) <= set(with_validation(held_items).train.rows_T)
 
 
 def test_the_validation_items_of_a_protocol_are_not_learned(chain: Interactions) -> None:
