@@ -80,6 +80,8 @@ class SequenceRanker:
         self.unseeing: SequenceModel
         """The model before it learned validation cases that were held out of training: what to blend is asked of it."""
         self._older: tuple[Cases, ...] = ()
+        """Of each period that the model has learned."""
+        self._asked: Cases
         self._trainer: Trainer | None = None
         self._fitted: Fold | None = None
 
@@ -93,6 +95,7 @@ class SequenceRanker:
             self.curve = fit(self._trainer, held.train, held.validation, self.preset.fit, self.clock)
             self.unseeing = self.model
             if held is not fold:
+                self._older = (sampled(held.validation),)
                 self.unseeing = copied(self.model)
                 self._trainer = self._finish(self._trainer, fold)
         else:
@@ -100,7 +103,8 @@ class SequenceRanker:
             self.model.grow(fold.rows)
             self._trainer = self._update(self._trainer, fold)
             self.updates.append(measured(measure, self.model, self.clock))
-        self._older = (*self._older, sampled(fold.test))
+            self._older = (*self._older, self._asked)  # the update was the first to learn them
+        self._asked = sampled(fold.test)
         self._fitted, self._items = fold, self.model.item_vectors().detach()
 
     def branch(self, preset: Preset) -> "SequenceRanker":
@@ -117,7 +121,8 @@ class SequenceRanker:
         )
         if self._trainer and preset.model == self.preset.model:
             branch._trainer.restore(self._trainer.state())
-        branch._older, branch._fitted, branch._items = self._older, self._fitted, self._items
+        branch._older, branch._asked = self._older, self._asked
+        branch._fitted, branch._items = self._fitted, self._items
         return branch
 
     @property

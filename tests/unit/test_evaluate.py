@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.continual.measures import Measure
+from engine.evaluation import sequence_ranker
 from engine.evaluation.evaluate import MODEL, Settings, markdown, run
 from engine.evaluation.fitting import ranks
 from engine.evaluation.interactions import DataError, Interactions, read
@@ -75,6 +77,24 @@ def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(periods
     assert not report["filtered_seen"]
     assert report["metrics"][MODEL]["recall@5"] > 0.9
     assert len(report["by_fold"][MODEL]) == 2
+
+
+def test_forgetting_is_measured_on_periods_that_were_learned_before_the_update(
+    periods: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Watched(Measure):
+        def __init__(self, model: Any, period: str, older: Any, newest: Any, clock: Any) -> None:
+            asked.append([len(each) for each in older])
+            super().__init__(model, period, older, newest, clock)
+
+    monkeypatch.setattr(sequence_ranker, "Measure", Watched)
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    for fold in folds("continual", periods):
+        ranker.fit(fold)
+    assert asked == [[18]]  # of period 0, six sessions of three cases were held out; period 1 is what is learned now
+    assert [len(each) for each in ranker._older] == [18, 180]
 
 
 def test_each_fold_leaves_the_report_of_the_folds_so_far(periods: Interactions) -> None:
