@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 UV_VERSION := 0.13.9
 
-.PHONY: bench-train install demo check format test fuzz crash lock clean help
+.PHONY: install demo check format test bench-train bench-streams bench-updates bench-state bench-continual fuzz crash lock clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -55,6 +55,9 @@ bench-updates: install  ## requests to Triton while generations and a version ar
 
 bench-state: install  ## a million users back from the changelog and from the disk: ARGS="--users 50000 --report FILE"
 	@$(BIN)/python -m tests.bench.state $(ARGS)
+
+bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 3 --cases 2000 --seconds 90"
+	@$(BIN)/python -m tests.bench.continual $(ARGS)
 
 fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
 	@$(BIN)/python -m tests.fuzz $(ARGS)

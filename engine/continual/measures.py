@@ -19,15 +19,15 @@ _CASES = 1000
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """One update; accuracies are Recall@20 of the transformer alone, on cases that it has not been trained on yet."""
+    """One update; accuracies are Recall@20 of the transformer alone."""
 
     period: str
     newest: float
-    """On the period that comes after the update."""
+    """On the period that comes after the update, of which it has learned nothing."""
     plasticity: float
     """How much of that the update brought: after minus before."""
     older: float
-    """On cases of all periods before, as they were asked then; learned since."""
+    """On cases of the periods that had been learned before the update: it is about what was known."""
     forgetting: float
     """How much the update took of that: before minus after."""
     seconds: float

@@ -4,6 +4,7 @@ The blend's weights are learned from questions asked before their answers were: 
 histories as seen by the state before it. Legend: T interactions, B histories, I rows.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from engine.blending.item_knn import ItemKnn
 from engine.blending.popularity import Popularity
 from engine.blending.scoring import RecommenderModel
 from engine.evaluation.protocols import Cases, Fold, cases
-from engine.evaluation.sequence_ranker import SequenceRanker, with_validation
+from engine.evaluation.sequence_ranker import SequenceRanker, held_out_T, with_validation
 from engine.online.config import OnlineConfig
 
 _COUNTED: Final = 2048
@@ -43,18 +44,14 @@ class BlendedRanker:
 
     def fit(self, fold: Fold) -> None:
         """Takes in what the fold has that the one before had not."""
-        first = self._scorer is None
-        if not first:
-            self._learn_blend(cases(fold.train, fold.new_T))
-        self.sequence.fit(fold)
-        held = with_validation(fold) if first else fold
-        self._count(held)
-        if self._scorer is None:
-            self._scorer = RecommenderModel(self.sequence.model, self._config.scoring).to(self.sequence.device).eval()
-            self._scorer.blend = self._blend.blend_F = self._blend.blend_F.to(self.sequence.device)
+        if self._scorer:
+            self._learn_blend(self._scorer, cases(fold.train, fold.new_T))
+            self.sequence.fit(fold)
+            self._count(fold)
+        else:
+            self.sequence.fit(fold)
+            self._scorer = self._begin(fold)
         self._refer(self._scorer)
-        if first:
-            self._learn_blend(held.validation)
 
     def scores(self, batch: HistoryBatch) -> Tensor:
         """Scores of all rows, (B, I)."""
@@ -65,6 +62,19 @@ class BlendedRanker:
     def weights(self) -> list[float]:
         """Weight of each feature, in the order of `engine.blending.scoring.FEATURES`."""
         return [float(weight) for weight in self._blend.blend_F]
+
+    def _begin(self, fold: Fold) -> RecommenderModel:
+        """Learns the blend from what neither the model nor the counts have seen; then they may have seen it."""
+        held = with_validation(fold)
+        self._count(held)
+        scorer = RecommenderModel(self.sequence.unseeing, self._config.scoring).to(self.sequence.device).eval()
+        scorer.blend = self._blend.blend_F = self._blend.blend_F.to(self.sequence.device)
+        self._refer(scorer)
+        self._learn_blend(scorer, held.validation)
+        if held is not fold:
+            self._count(replace(fold, new_T=fold.new_T & held_out_T(fold)))
+        scorer.sequence = self.sequence.model
+        return scorer
 
     def _count(self, fold: Fold) -> None:
         touched_B = np.flatnonzero(np.bincount(fold.train.users_T[fold.new_T], minlength=len(fold.train)))
@@ -83,9 +93,8 @@ class BlendedRanker:
             setattr(scorer, f"{name}_weights", torch.from_numpy(counter.neighbour_weights).to(device))
         scorer.popularity = torch.from_numpy(self._popularity.counts(rows)).to(device)
 
-    def _learn_blend(self, asked: Cases) -> None:
-        assert self._scorer, "fit first"
-        scorer, generator = self._scorer, self.sequence.generator
+    def _learn_blend(self, scorer: RecommenderModel, asked: Cases) -> None:
+        generator = self.sequence.generator
         asked = asked.part(generator.permutation(len(asked))[:_BLEND_CASES])
         for begin in list(range(0, len(asked), _BLEND_BATCH)) * _BLEND_PASSES:
             part = asked.part(np.arange(begin, min(begin + _BLEND_BATCH, len(asked))))

@@ -3,7 +3,7 @@
 Knows nothing of the command line; the clock is an argument. Legend: B cases, I rows, K length of a list.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, get_args
 
@@ -51,12 +51,19 @@ class Settings:
 @dataclass
 class _Results:
     folds: list[dict[str, NDArray[np.float64]]] = field(default_factory=list)
+    bounds: list[dict[str, tuple[float, float]]] = field(default_factory=list)
     beyond: list[dict[str, float]] = field(default_factory=list)
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
 
 
-def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) -> dict[str, Any]:
+def run(
+    data: Interactions,
+    settings: Settings,
+    preset: Preset,
+    clock: Clock,
+    after_fold: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Fits and asks every model of the settings.
 
     Args:
@@ -64,6 +71,7 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
         settings: Protocol, models and limits.
         preset: The sequence model and its training.
         clock: CPU seconds.
+        after_fold: Gets the report of the folds so far after each of them, so that a run that is stopped leaves it.
 
     Returns:
         The report: `metrics.MODEL.METRIC` (mean over the folds), `intervals.MODEL.METRIC` (bootstrap, 95 %), `folds`,
@@ -79,7 +87,7 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
     own: dict[str, Ranker] = {MODEL: blended, "sequence": sequence}
     rankers = {name: own[name] if name in own else BASELINES[name]() for name in settings.models}
     results = {name: _Results() for name in rankers}
-    names, asked = [], 0
+    names, asked, report = [], 0, dict[str, Any]()
     for number, fold in enumerate(folds(settings.protocol, data)):
         if settings.max_folds and number == settings.max_folds:
             break
@@ -88,14 +96,17 @@ def run(data: Interactions, settings: Settings, preset: Preset, clock: Clock) ->
         asked += len(test)
         for name, ranker in rankers.items():
             _ask(ranker, fold, test, results[name], settings, clock)
-    return _report(results, settings) | {
-        "curve": [[passed.seconds, passed.ndcg] for passed in sequence.curve],
-        "continual": summary(sequence.updates),
-        "updates": [asdict(each) for each in sequence.updates],
-        "blend": dict(zip(FEATURES, blended.weights, strict=True)),
-        "folds": names,
-        "data": _described(data) | {"cases": asked},
-    }
+        report = _report(results, settings) | {
+            "curve": [[passed.seconds, passed.ndcg] for passed in sequence.curve],
+            "continual": summary(sequence.updates),
+            "updates": [asdict(each) for each in sequence.updates],
+            "blend": dict(zip(FEATURES, blended.weights, strict=True)),
+            "folds": list(names),
+            "data": _described(data) | {"cases": asked},
+        }
+        if after_fold:
+            after_fold(report)
+    return report
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -140,7 +151,7 @@ def _run_stream(data: Interactions, settings: Settings, preset: Preset) -> dict[
     seconds = {"train": found["seconds"]["learn"], "evaluate": found["seconds"]["score"]}
     return {
         "metrics": {name: metrics.means(cases) for name, cases in windows.items()},
-        "intervals": {name: _intervals([cases], generator) for name, cases in windows.items()},
+        "intervals": {name: _intervals([cases], [_bounds(cases, generator)]) for name, cases in windows.items()},
         "seconds": seconds,
         "seconds_by_model": dict.fromkeys(windows, seconds),
         "filtered_seen": False,
@@ -177,7 +188,9 @@ def _ask(ranker: Ranker, fold: Fold, test: Cases, results: _Results, settings: S
     ranks_B, shown_I = _answers(ranker, fold.rows, test, filter_seen=bool(settings.filter_seen))
     targets_I = np.bincount(test.targets_B[:_LISTED_CASES], minlength=fold.rows)
     popularity_I = np.bincount(fold.train.rows_T, minlength=fold.rows).astype(np.float64)
-    results.folds.append(metrics.accuracy(ranks_B))
+    cases = metrics.accuracy(ranks_B)
+    results.folds.append(cases)
+    results.bounds.append(_bounds(cases, np.random.default_rng((settings.seed, len(results.folds)))))
     results.beyond.append(
         {
             f"coverage@{_LIST}": metrics.coverage(shown_I, fold.rows - 1),
@@ -209,7 +222,6 @@ def _answers(
 
 
 def _report(results: Mapping[str, _Results], settings: Settings) -> dict[str, Any]:
-    generator = np.random.default_rng(settings.seed)
     seconds = {
         name: {"train": result.train_seconds, "evaluate": result.evaluate_seconds} for name, result in results.items()
     }
@@ -218,7 +230,7 @@ def _report(results: Mapping[str, _Results], settings: Settings) -> dict[str, An
             name: _mean_of(metrics.means(cases) for cases in result.folds) | _mean_of(result.beyond)
             for name, result in results.items()
         },
-        "intervals": {name: _intervals(result.folds, generator) for name, result in results.items()},
+        "intervals": {name: _intervals(result.folds, result.bounds) for name, result in results.items()},
         "by_fold": {name: [metrics.means(cases) for cases in result.folds] for name, result in results.items()},
         "seconds": seconds.get(MODEL, next(iter(seconds.values()))),
         "seconds_by_model": seconds,
@@ -232,14 +244,19 @@ def _mean_of(folds: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([fold[name] for fold in listed])) for name in listed[0]} if listed else {}
 
 
+def _bounds(cases: Mapping[str, NDArray[np.float64]], generator: np.random.Generator) -> dict[str, tuple[float, float]]:
+    return {name: metrics.interval(values_B, generator) for name, values_B in cases.items()}
+
+
 def _intervals(
-    folds: Sequence[Mapping[str, NDArray[np.float64]]], generator: np.random.Generator
+    folds: Sequence[Mapping[str, NDArray[np.float64]]], bounds: Sequence[Mapping[str, tuple[float, float]]]
 ) -> dict[str, list[float]]:
     """Of the mean over folds: half widths of independent folds add in squares."""
+    if len(folds) == 1:
+        return {name: list(both) for name, both in bounds[0].items()}
     found = {}
-    for name in folds[0] if folds else ():
-        bounds = np.array([metrics.interval(fold[name], generator) for fold in folds])
+    for name in folds[0]:
         mean = np.mean([fold[name].mean() if len(fold[name]) else np.nan for fold in folds])
-        half = np.sqrt((np.diff(bounds, axis=1) ** 2).sum()) / 2 / len(folds)
-        found[name] = bounds[0].tolist() if len(folds) == 1 else [float(mean - half), float(mean + half)]
+        half = np.sqrt(np.sum([(high - low) ** 2 for low, high in (each[name] for each in bounds)])) / 2 / len(folds)
+        found[name] = [float(mean - half), float(mean + half)]
     return found

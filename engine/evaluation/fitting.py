@@ -37,6 +37,9 @@ class FitConfig:
     reduction: float = 0.2
     seconds: float = 1200.0
     """CPU seconds at most, checks included."""
+    finish: float = 2.0
+    """Passes over everything at the end, the step falling to zero, where validation had to be held out of training; at
+    most a fifth of the steps made."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,15 +85,20 @@ def evaluate(
             ),
             chosen,
             time.process_time,
+            lambda so_far: _write(report, so_far, engine_evaluate.markdown(so_far)),
         )
     except DataError as exc:
         raise typer.BadParameter(str(exc), param_hint="--data") from exc
     table = engine_evaluate.markdown(result)
+    _write(report, result, table)
+    typer.echo(table)
+
+
+def _write(report: Path | None, result: Mapping[str, Any], table: str) -> None:
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(result, indent=1) + "\n")
         report.with_suffix(".md").write_text(table + "\n")
-    typer.echo(table)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -3,13 +3,18 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.continual.measures import Measure
+from engine.evaluation import sequence_ranker
 from engine.evaluation.evaluate import MODEL, Settings, markdown, run
+from engine.evaluation.fitting import ranks
 from engine.evaluation.interactions import DataError, Interactions, read
-from engine.evaluation.sequence_ranker import PRESETS
+from engine.evaluation.protocols import Fold, cases, folds
+from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, held_out_T, with_validation
 
 QUICK = PRESETS["quick"]
 TINY = replace(
@@ -55,17 +60,88 @@ def test_a_run_can_be_repeated_exactly(chain: Interactions) -> None:
     assert runs[0] == runs[1]
 
 
-def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(tmp_path: Path) -> None:
+@pytest.fixture
+def periods(tmp_path: Path) -> Interactions:
+    """The same ring in three periods, a session a walk."""
     generator = np.random.default_rng(1)
     for period in range(3):
         starts = generator.integers(0, 12, 60)
         lines = [f"{period}-{s} i{(start + step) % 12}\n" for s, start in enumerate(starts) for step in range(4)]
         (tmp_path / f"p{period}.txt").write_text("".join(lines))
-    report = run(read(tmp_path), Settings(protocol="continual", models=(MODEL, "item_knn")), TINY, time.process_time)
+    return read(tmp_path)
+
+
+def test_the_continual_protocol_runs_on_a_folder_and_ranks_what_was_seen(periods: Interactions) -> None:
+    report = run(periods, Settings(protocol="continual", models=(MODEL, "item_knn")), TINY, time.process_time)
     assert report["folds"] == ["period 1", "period 2"]
     assert not report["filtered_seen"]
     assert report["metrics"][MODEL]["recall@5"] > 0.9
     assert len(report["by_fold"][MODEL]) == 2
+
+
+def test_forgetting_is_measured_on_periods_that_were_learned_before_the_update(
+    periods: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Watched(Measure):
+        def __init__(self, model: Any, period: str, older: Any, newest: Any, clock: Any) -> None:
+            asked.append([len(each) for each in older])
+            super().__init__(model, period, older, newest, clock)
+
+    monkeypatch.setattr(sequence_ranker, "Measure", Watched)
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    for fold in folds("continual", periods):
+        ranker.fit(fold)
+    assert asked == [[18]]  # of period 0, six sessions of three cases were held out; period 1 is what is learned now
+    assert [len(each) for each in ranker._older] == [18, 180]
+
+
+def test_each_fold_leaves_the_report_of_the_folds_so_far(periods: Interactions) -> None:
+    left: list[dict[str, Any]] = []
+    wanted = Settings(protocol="continual", models=("item_knn", "popularity"))
+    report = run(periods, wanted, TINY, lambda: 0.0, left.append)
+    assert [each["folds"] for each in left] == [["period 1"], ["period 1", "period 2"]]
+    assert left[1] == report
+    assert left[0]["metrics"]["item_knn"] != left[1]["metrics"]["item_knn"]
+    first = run(periods, replace(wanted, max_folds=1), TINY, lambda: 0.0)
+    assert left[0]["intervals"] == first["intervals"]
+
+
+@pytest.fixture
+def held_items(tmp_path: Path) -> Fold:
+    """Every tenth session takes each second item from a ring of its own."""
+    walks = (f"{s} {'ab'[step % 2 and s % 10 == 0]}{(s + step) % 12}\n" for s in range(400) for step in range(6))
+    (tmp_path / "p0.txt").write_text("".join(walks))
+    (tmp_path / "p1.txt").write_text("s a1\ns a2\n")
+    return next(folds("continual", read(tmp_path)))
+
+
+def test_what_was_held_out_to_know_when_to_stop_is_learned_at_the_end(held_items: Fold) -> None:
+    held = held_items.train.take(held_out_T(held_items))
+    asked = cases(held, held.positions_T % 2 == 1)
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    ranker.fit(held_items)
+    before, after = (ranks(model, asked, filter_seen=False).mean() for model in (ranker.unseeing, ranker.model))
+    assert before > 12
+    assert after < before - 1
+    other = SequenceRanker(replace(TINY, fit=replace(TINY.fit, finish=0.0)), 0, lambda: 0.0)
+    other.fit(held_items)
+    assert ranks(other.model, asked, filter_seen=False).mean() == before
+
+
+def test_items_that_only_held_out_histories_have_are_not_asked(held_items: Fold) -> None:
+    validation = with_validation(held_items).validation
+    # 40 sessions a b a b a b with three items that others have: two have another before them
+    assert len(validation) == 80
+    assert set(validation.targets_B) <= set(with_validation(held_items).train.rows_T)
+
+
+def test_the_validation_items_of_a_protocol_are_not_learned(chain: Interactions) -> None:
+    (fold,) = folds("leave-one-out", chain)
+    ranker = SequenceRanker(TINY, 0, lambda: 0.0)
+    ranker.fit(fold)
+    assert ranker.unseeing is ranker.model
 
 
 def test_the_stream_protocol_scores_each_interaction_before_it_is_learned(tmp_path: Path) -> None:
