@@ -44,11 +44,11 @@ COLUMNS = ("recall@20", "mrr@20", "older", "forgetting", "plasticity", "seconds"
 class Limits:
     """How small the run is."""
 
-    folds: int = 3
+    folds: int = 2
     """The first is fitted to the end, the others are updates."""
     cases: int = 2000
     """Of each period, drawn at random."""
-    seconds: float = 90.0
+    seconds: float = 60.0
     """CPU time of the first fit at most."""
     seed: int = 0
 
