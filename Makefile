@@ -53,14 +53,12 @@ bench-streams: install .headrace/quix/.installed  ## the worker beside a bare lo
 bench-updates: install  ## requests to Triton while generations and a version arrive: ARGS="--requests 50000"
 	@$(BIN)/python -m tests.bench.updates $(ARGS)
 
-<<<<<<< HEAD
 bench-state: install  ## a million users back from the changelog and from the disk: ARGS="--users 50000 --report FILE"
 	@$(BIN)/python -m tests.bench.state $(ARGS)
 
 bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 3 --cases 2000 --seconds 90"
-=======
+
 bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 2 --cases 2000 --seconds 60"
->>>>>>> diginetica
 	@$(BIN)/python -m tests.bench.continual $(ARGS)
 
 fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
