@@ -56,8 +56,6 @@ bench-updates: install  ## requests to Triton while generations and a version ar
 bench-state: install  ## a million users back from the changelog and from the disk: ARGS="--users 50000 --report FILE"
 	@$(BIN)/python -m tests.bench.state $(ARGS)
 
-bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 3 --cases 2000 --seconds 90"
-
 bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 2 --cases 2000 --seconds 60"
 	@$(BIN)/python -m tests.bench.continual $(ARGS)
 
