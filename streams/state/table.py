@@ -73,10 +73,8 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         """By partition: users whose newest record in the changelog reflects less than the store."""
 
     def prepare(self) -> None:
-        """Bound the store's memory and keep what recovery waits for; to be called before the app starts."""
+        """Bound the store's memory; to be called before the app starts."""
         self.data.rocksdb_options = BoundedOptions()
-        # Faust empties the queues that it manages when a recovery ends, and never reads a standby's batch again.
-        self.app.flow_control._queues.discard(self.app.tables.changelog_queue)  # noqa: SLF001 - no other way
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return a user's state from the local store."""

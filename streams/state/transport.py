@@ -43,17 +43,19 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - faust's own
         super().__init__(*args, **kwargs)
         self._runs: dict[TP, deque[Message]] = defaultdict(deque)
+        self._seeks = 0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - faust's signature
         """Yield one message a partition that has records."""
+        seeks = self._seeks
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
-        if not self.flow_active:
+        if not self.flow_active or seeks != self._seeks:  # of before or after: nobody can tell
             await self._seek_back()
             return
         for tp, batch in records.items():
@@ -69,22 +71,34 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
                 yield tp, message
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets, with the flow stopped: every batch delivered so far will come again.
+        """Go back to where all that was fetched and not taken in will come again, with the flow stopped.
 
-        At the end of a recovery Faust calls this while records flow, empties the agents' queues and resumes the flow.
-        A batch that came in between was gone.
+        At the end of a recovery Faust calls this while records flow, empties its queues and resumes the flow. What came
+        in between was gone: an event for its history, a state for the standby that waits for it.
         """
         self.stop_flow()
         await self._seek_back()
 
     async def _seek_back(self) -> None:
+        self._seeks += 1
         self._forget()
         await super().perform_seek()
-        for tp in self.assignment():
-            # aiokafka leaves a partition of which nothing is committed where it has read to.
-            if self.app.topics.acks_enabled_for(tp.topic) and not self._read_offset[tp]:
-                with suppress(IllegalStateError):  # it was taken away meanwhile; the next assignment seeks again
-                    await self.seek(tp, 0)
+        places = {tp: place for tp in self.assignment() if (place := self._place(tp)) is not None}
+        with suppress(IllegalStateError):  # one was taken away meanwhile; the next assignment seeks again
+            await self.seek_wait(places)
+
+    def _place(self, tp: TP) -> int | None:
+        """Return where a partition goes on that Faust has not sought, None where it has."""
+        recovery = self.app.tables.recovery
+        for tps, offsets in (
+            (recovery.active_tps, recovery.active_offsets),
+            (recovery.standby_tps, recovery.standby_offsets),
+        ):
+            if tp in tps:
+                taken: int | None = offsets.get(tp)
+                return None if taken is None else max(taken, 0)
+        # aiokafka leaves a partition of which nothing is committed where it has read to.
+        return 0 if self.app.topics.acks_enabled_for(tp.topic) and not self._read_offset[tp] else None
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Move one partition."""

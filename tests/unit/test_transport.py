@@ -22,6 +22,7 @@ def consumer() -> Consumer:
     """Return a consumer with nothing but its bookkeeping."""
     consumer = Consumer.__new__(Consumer)
     consumer._runs = {INTERACTIONS: deque()}
+    consumer._seeks = 0
     consumer._acked = {INTERACTIONS: []}
     consumer._acked_index = {INTERACTIONS: set()}
     return consumer
@@ -74,30 +75,42 @@ async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(c
     consumer._seek_back.assert_awaited_once()
 
 
-async def test_going_back_stops_the_flow_and_reaches_partitions_of_which_nothing_is_committed(
-    consumer: Consumer,
-) -> None:
-    """Faust empties the agents' queues right after: what came in between would be gone."""
-    fresh, changelog = TP("interactions", 1), TP("changelog", 0)
-    consumer.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "interactions"))
+async def test_going_back_stops_the_flow_and_reaches_what_faust_does_not_seek(consumer: Consumer) -> None:
+    """Faust empties its queues right after: what came in between would be gone."""
+    fresh, owned, followed, unknown = TP("interactions", 1), TP("changelog", 0), TP("changelog", 1), TP("changelog", 2)
+    recovery = SimpleNamespace(
+        active_tps={owned}, active_offsets={owned: -1},
+        standby_tps={followed, unknown}, standby_offsets={followed: 41, unknown: None},
+    )  # fmt: skip
+    topics = SimpleNamespace(acks_enabled_for=lambda topic: topic == "interactions")
+    consumer.app = SimpleNamespace(topics=topics, tables=SimpleNamespace(recovery=recovery))
     consumer.can_resume_flow, consumer.suspend_flow = asyncio.Event(), asyncio.Event()
     consumer.flow_active = True
     consumer._read_offset, consumer._committed_offset = defaultdict(lambda: None), {}
-    consumer.log = SimpleNamespace(dev=lambda *_: None)
-    consumer.assignment = lambda: {INTERACTIONS, fresh, changelog}  # type: ignore[method-assign]
-    sought: list[tuple[TP, int]] = []
+    consumer.assignment = lambda: {INTERACTIONS, fresh, owned, followed, unknown}  # type: ignore[method-assign]
 
     async def committed() -> dict[TP, int | None]:
         assert not consumer.flow_active
-        return {INTERACTIONS: 7, fresh: None, changelog: None}
+        return {INTERACTIONS: 7}
 
-    async def seek(partition: TP, offset: int) -> None:
-        sought.append((partition, offset))
-
-    consumer.seek_to_committed, consumer._seek = committed, seek
+    consumer.seek_to_committed, consumer.seek_wait = committed, AsyncMock()
     await consumer.perform_seek()
-    assert sought == [(fresh, 0)]
+    consumer.seek_wait.assert_awaited_once_with({fresh: 0, owned: 0, followed: 41})
     assert not consumer.flow_active
+
+
+async def test_what_was_being_fetched_during_a_seek_is_fetched_again(consumer: Consumer) -> None:
+    async def fetched(_timeout: float) -> tuple[dict[TP, list[object]], None]:
+        consumer._seeks += 1
+        return {INTERACTIONS: [object()]}, None
+
+    consumer._wait_next_records, consumer._seek_back = fetched, AsyncMock()
+    consumer.flow_active = True
+    consumer.app = SimpleNamespace(consumer_generation_id=1)
+    consumer._stopped = consumer._crashed = SimpleNamespace(is_set=lambda: False)
+    consumer.beacon = SimpleNamespace(root=None)
+    assert [found async for found in consumer.getmany(1.0)] == []
+    consumer._seek_back.assert_awaited_once()
 
 
 async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consumer) -> None:
