@@ -57,8 +57,6 @@ _STOP_SECONDS: Final = 8.0
 _GC_THRESHOLD: Final = (500_000, 20, 100)
 """Python's own (700, 10, 10) took 28 % of the time at full speed, walking states that have no cycles; with 100,000
 it was still 14 %, because the users of a few batches alone are so many objects."""
-_SWITCH_SECONDS: Final = 0.0005
-"""Python's own 5 ms is what the loop waits each time for the thread that fetches or follows the weights."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,6 @@ def run_worker(settings: Settings) -> int:
     _make_folder(settings)
     gc.set_threshold(*_GC_THRESHOLD)
     gc.freeze()  # modules and settings, which live as long as the worker
-    sys.setswitchinterval(_SWITCH_SECONDS)
     return uvloop.run(_run(settings, partitions))
 
 
