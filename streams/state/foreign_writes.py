@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -21,7 +22,7 @@ from streams.instruments import WorkerInstruments
 from streams.kafka import librdkafka_config
 from streams.settings import Settings
 from streams.state.outputs import Outputs
-from streams.state.precedence import Headers, covers, settle
+from streams.state.precedence import Headers, covers, settled
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
 
@@ -84,12 +85,8 @@ class ForeignWrites:
 
     def _set_back(self, partition: int, written: Iterable[_Written]) -> dict[bytes, bytes]:
         """Return our states of the users whose newest record reflects less than one before it."""
-        kept: dict[bytes, bytes | None] = {}
         behind: set[bytes] = set()
-        for record in written:
-            held = kept[record.key] if record.key in kept else self._table.read(partition, record.key)
-            kept[record.key] = settle(held, record.value, record.headers)
-            (behind.discard if kept[record.key] is record.value else behind.add)(record.key)
+        kept = settled(written, partial(self._table.read, partition), behind)
         ours = {key: self._ours(partition, key) for key in kept}
         overtaken = sum(not covers(ours[key], value) for key, value in kept.items())
         if overtaken:

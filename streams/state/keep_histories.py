@@ -50,6 +50,10 @@ class SkippedBatchError(HeadraceError):
     """A batch was delivered and never folded; folding the next one would make its events look as if read before."""
 
 
+class HungBatchError(HeadraceError):
+    """A batch waits for something that does not come."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """A batch under way."""
@@ -71,10 +75,6 @@ class _Batch:
     fold_seconds: float
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     """The local store reflects the batch."""
-
-
-class HungBatchError(HeadraceError):
-    """A batch waits for something that does not come."""
 
 
 class KeepHistories:

@@ -4,8 +4,8 @@ A value reflects the interactions up to one offset and the impressions up to ano
 both. A tombstone says how idle a user had to be for it.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
 from streams.errors import BrokenStateError
 from streams.state.impressions import SECTION, impressions_offset
@@ -14,6 +14,22 @@ from streams.state.user_state import decode_state, last_day, source_offset
 Headers = Sequence[tuple[str, bytes]]
 
 _BEFORE_DAY: Final = "before-day"
+
+
+class Written(Protocol):
+    """A record of the changelog, of whichever client."""
+
+    @property
+    def key(self) -> bytes:
+        """The user."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The state, None for a tombstone."""
+
+    @property
+    def headers(self) -> Headers | None:
+        """What else it says."""
 
 
 def tombstone_headers(before_day: int) -> Headers:
@@ -41,6 +57,24 @@ def settle(held: bytes | None, value: bytes | None, headers: Headers | None = No
     if value is None:
         return None if _forgets(headers, held) else held
     return value if covers(value, held) or _broken(held) else _join(held, value)
+
+
+def settled(
+    records: Iterable[Written], read: Callable[[bytes], bytes | None], set_back: set[bytes]
+) -> dict[bytes, bytes | None]:
+    """Return what is to be kept of each user when records come one after another.
+
+    Args:
+        records: in the changelog's order.
+        read: what was kept of a user before them.
+        set_back: gets the users whose newest record is not what is kept of them, and loses those whose newest is.
+    """
+    kept: dict[bytes, bytes | None] = {}
+    for record in records:
+        key, value = record.key, record.value
+        kept[key] = settle(kept[key] if key in kept else read(key), value, record.headers)
+        (set_back.discard if kept[key] is value else set_back.add)(key)
+    return kept
 
 
 def _forgets(headers: Headers | None, held: bytes) -> bool:

@@ -16,7 +16,7 @@ from faust.types import TP, EventT
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.instruments import WorkerInstruments
-from streams.state.precedence import settle
+from streams.state.precedence import settled
 from streams.state.recovery_log import RecoveryLog
 
 _MEBIBYTE: Final = 1 << 20
@@ -112,16 +112,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         for event in batch:
             began = self._recovery_log.clock()
             partition, records = event.message.partition, event.message.value
-            read, set_back = self._database(partition).get, self.set_back[partition]
-            newest: dict[bytes, bytes | None] = {}
-            for record in records:
-                key, value = record.key, record.value
-                held = newest[key] if key in newest else read(key)
-                kept = newest[key] = settle(held, value, record.headers)
-                if kept is value:
-                    set_back.discard(key)
-                else:
-                    set_back.add(key)
+            newest = settled(records, self._database(partition).get, self.set_back[partition])
             self.write(partition, newest.items(), records[-1].offset)
             self._instruments.recovered.inc(len(records))
             if self.app.in_recovery:  # a standby follows for ever
