@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from streams.state.batch_fold import BatchFold, FoldedBatch, Touched
 from streams.state.dead_letters import DeadLetters
 from streams.state.foreign_writes import ForeignWrites
 from streams.state.impressions import waiting
+from streams.state.in_flight import InFlight
 from streams.state.lease import Lease
 from streams.state.outputs import Delivery, Outputs
 from streams.state.precedence import Headers, tombstone_headers
@@ -34,8 +34,6 @@ from streams.state.table import UserTable
 from streams.state.user_states import UserStates
 
 _log = structlog.get_logger()
-_BATCHES_IN_FLIGHT: Final = 2
-"""Of one partition: more would only wait, in memory, for the same Kafka and the same Triton."""
 _FINISH_SECONDS: Final = 60.0
 """Everything that a batch waits for has a shorter deadline of its own: a batch that takes longer hangs."""
 _MANY_STATES: Final = 500
@@ -60,6 +58,7 @@ class _Batch:
 
     event: Any
     partition: int
+    events: int
     generation: int
     began: float
     folded: FoldedBatch
@@ -110,7 +109,7 @@ class KeepHistories:
         self._recommendations_topic = settings.prefix + "recommendations"
         self._examples_topic = settings.prefix + "examples"
         self._tail: dict[int, _Batch] = {}
-        self._slots: dict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_BATCHES_IN_FLIGHT))
+        self._in_flight: dict[int, InFlight] = defaultdict(InFlight)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
@@ -126,10 +125,10 @@ class KeepHistories:
     async def run(self, stream: Any, fold: Folding) -> AsyncIterator[None]:  # noqa: ANN401
         """Fold batch after batch; what follows the fold goes on beside the next one."""
         async for event in stream.noack().events():
-            partition = event.message.partition
-            await self._slots[partition].acquire()
+            partition, events = event.message.partition, len(event.message.value)
+            await self._in_flight[partition].begin(events)
             if self._ending or self._moving or event.message.generation_id != self._generation():
-                self._slots[partition].release()  # it was fetched before a rebalance and will come again
+                self._in_flight[partition].end(events)  # it was fetched before a rebalance and will come again
                 continue
             try:
                 _refuse_gap(event.message)
@@ -188,9 +187,9 @@ class KeepHistories:
         gets the tombstone before the new state, and so does the local store.
         """
         generation = self._generation()
-        await self._slots[partition].acquire()
+        await self._in_flight[partition].begin(1)
         if self._moving or generation != self._generation():
-            self._slots[partition].release()
+            self._in_flight[partition].end(1)
             return 0
         self._lease.check()
         folded, changelog = FoldedBatch(), self._outputs.delivery()
@@ -204,12 +203,12 @@ class KeepHistories:
             self._states.drop(partition, user_id)
         changed = list(folded.touched.values())
         if not changed:
-            self._slots[partition].release()
+            self._in_flight[partition].end(1)
             return 0
         self._send_states(changed, partition, changelog, tombstone_headers(before_day))
         self._count(folded, 0)
         batch = _Batch(
-            None, partition, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
+            None, partition, 1, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
             self._outputs.delivery().seal(0), 0.0,
         )  # fmt: skip
         previous, self._tail[partition] = self._tail.get(partition), batch
@@ -226,9 +225,7 @@ class KeepHistories:
             last_offset: asks for that of the changelog's last record.
         """
         generation = self._generation()
-        async with AsyncExitStack() as turns:
-            for _ in range(_BATCHES_IN_FLIGHT):
-                await turns.enter_async_context(self._slots[partition])
+        async with self._in_flight[partition].alone():
             last = await last_offset()
             if self._moving or generation != self._generation():
                 return
@@ -252,10 +249,11 @@ class KeepHistories:
         changelog = self._outputs.delivery()
         self._send_states(changed, message.partition, changelog)
         others = self._send_others(folded, message.partition)
-        self._count(folded, len(message.value))
+        events = len(message.value)
+        self._count(folded, events)
         message.value = event.value = None  # 16,000 records, which would otherwise live until the batch is acknowledged
         return _Batch(
-            event, message.partition, message.generation_id, began, folded, changed, answers, queries, exposed,
+            event, message.partition, events, message.generation_id, began, folded, changed, answers, queries, exposed,
             changelog.seal(len(changed)), others, time.monotonic() - began,
         )  # fmt: skip
 
@@ -313,7 +311,7 @@ class KeepHistories:
         finally:
             scoring.cancel()
             batch.stored.set()
-            self._slots[batch.partition].release()
+            self._in_flight[batch.partition].end(batch.events)
 
     def _fail(self, exc: Exception) -> None:
         self._failure = self._failure or exc

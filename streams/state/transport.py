@@ -11,17 +11,17 @@ names the one before it in the run, so that an agent can tell that one was dropp
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers import aiokafka
 from faust.types import TP, ConsumerMessage, Message
 
-PREFETCH_BACKOFF_SECONDS: Final = 0.002
-"""aiokafka's 0.1 holds all fetches back while one partition's records wait to be taken: a tail of 100 ms."""
+from streams.state.read_ahead import ReadAhead
 
-FETCH_WAIT_MS: Final = 20
+FETCH_WAIT_MS: Final = 100
 """What Kafka waits for records to come. One request is under way at a time, and one that was sent while a partition's
 records wait to be taken does not ask for that partition: Faust's 1500 held recovery back to 14,500 records/s."""
 
@@ -29,12 +29,32 @@ records wait to be taken does not ask for that partition: Faust's 1500 held reco
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # faust has no types here
     """The thread that fetches."""
 
+    _read_ahead: ReadAhead
+
     async def on_start(self) -> None:
         """Start the client, which takes no such settings from Faust."""
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001
-        fetcher._prefetch_backoff = PREFETCH_BACKOFF_SECONDS  # noqa: SLF001
         fetcher._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        self._read_ahead = ReadAhead(fetcher)
+
+    async def on_thread_stop(self) -> None:
+        """Fetch no more."""
+        await self._read_ahead.stop()
+        await super().on_thread_stop()
+
+    async def getmany(self, active_partitions: AbstractSet[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+        """Return the records at hand, however many."""
+        found: dict[TP, list[Any]] = await self.call_thread(self._take, active_partitions, timeout)
+        return found
+
+    async def _take(self, partitions: AbstractSet[TP], seconds: float) -> dict[TP, list[Any]]:
+        if not self.consumer.flow_active:
+            return {}
+        if self._consumer._closed:  # noqa: SLF001
+            raise ConsumerStoppedError
+        with self._consumer._fetcher._subscriptions.fetch_context():  # noqa: SLF001 - or the group takes it for dead
+            return await self._read_ahead.take(partitions, seconds)
 
 
 class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types here

@@ -152,13 +152,13 @@ async def test_an_agent_that_raises_stops_the_worker() -> None:
 async def test_a_fetch_that_leaves_a_busy_partition_out_does_not_hold_it_back_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fetcher = SimpleNamespace(_prefetch_backoff=0.1, _fetch_max_wait_ms=1500)
+    fetcher = SimpleNamespace(_fetch_max_wait_ms=1500)
 
     async def start(thread: Any) -> None:
         thread._consumer = SimpleNamespace(_fetcher=fetcher)
 
     monkeypatch.setattr(aiokafka.AIOKafkaConsumerThread, "on_start", start)
     await ConsumerThread.on_start(object.__new__(ConsumerThread))
-    assert vars(fetcher) == {"_prefetch_backoff": 0.002, "_fetch_max_wait_ms": 20}
-    used = inspect.getsource(Fetcher._get_actions_per_node) + inspect.getsource(Fetcher._proc_fetch_request)
+    assert vars(fetcher) == {"_fetch_max_wait_ms": 100}
+    used = inspect.getsource(Fetcher._get_actions_per_node)
     assert all(f"self.{name}" in used for name in vars(fetcher)), "aiokafka has other names for them"
