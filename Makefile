@@ -59,8 +59,9 @@ bench-state: install  ## a million users back from the changelog and from the di
 bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 2 --cases 2000 --seconds 60"
 	@$(BIN)/python -m tests.bench.continual $(ARGS)
 
-fuzz: install  ## a million malformed events: each is decoded or rejected, nothing else
+fuzz: install  ## a million malformed events, each decoded or rejected; the HTTP API against its own document
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+	$(BIN)/pytest --hypothesis-profile=long --timeout=900 tests/property/test_http_document.py tests/property/test_http_fuzz.py
 
 crash: install  ## kill everything at random and count: ARGS="--kills 100 --minutes 15 --seed 7 --report FILE"
 	@$(BIN)/python -m tests.crash $(ARGS)

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from streams.learning.model_repository import ModelRepository, write_seed_version
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from tests.integration.secure_broker import SecureBroker
+
+settings.register_profile("long", max_examples=4000)
+"""Of `make fuzz`."""
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +27,7 @@ def create_api(
     serving: Serving, settings: Settings, instruments: WorkerInstruments, registry: CollectorRegistry
 ) -> FastAPI:
     """Return the API over a worker."""
+    register_url_convertor("id", _Id())
     forwarder = Forwarder(settings.http)
     edge = Edge(settings.http, instruments)
 
@@ -45,37 +47,41 @@ def create_api(
     )
     api.router.route_class = DirectRoute
     for route in _routes(Endpoints(serving, settings, forwarder, registry)):
-        route.add_to(api, edge)
+        route.add_to(api, edge, tokens=bool(settings.http.tokens))
     return api
+
+
+class _Id(StringConvertor):
+    regex = r"[\s\S]*"
 
 
 @dataclass(frozen=True)
 class _Route:
     method: str
     path: str
-    """`:path` lets an id hold a slash."""
+    """`:id` is any text, a slash or a line break too."""
     endpoint: Endpoint
     scope: str | None
     """What a token must allow; None: open to all."""
-    record: str | None = None
-    """Name of the answer's schema."""
+    answer: str = "object"
+    """Name of its schema, `object` for one of no fixed shape, or its media type when it is not JSON."""
     problems: tuple[str, ...] = ()
     parameters: tuple[Json, ...] = ()
     body: Json | None = None
 
-    def add_to(self, api: FastAPI, edge: Edge) -> None:
-        template = self.path.replace(":path", "")
+    def add_to(self, api: FastAPI, edge: Edge, *, tokens: bool) -> None:
+        template = self.path.replace(":id", "")
         described: Json = {"parameters": list(self.parameters)}
         if self.body:
             described["requestBody"] = self.body
-        if self.scope:
+        if self.scope and tokens:
             described["security"] = [{"token": [self.scope]}]
         api.add_api_route(
             self.path,
             edge.guard(self.endpoint, template, self.scope),
             methods=[self.method],
             response_model=None,
-            responses=responses(self.record, self.problems, open_to_all=self.scope is None),
+            responses=responses(self.answer, self.problems, open_to_all=self.scope is None),
             openapi_extra=described,
         )
 
@@ -88,7 +94,7 @@ _WRITE: Final = (
 
 
 def _routes(to: Endpoints) -> tuple[_Route, ...]:
-    user, item = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
+    user, item = "/v1/users/{user_id:id}", "/v1/items/{item_id:id}"
     return (
         _Route("POST", "/v1/events", to.post_events, "events", "Positions", _WRITE, body=EVENTS),
         _Route("GET", f"{user}/recommendations", to.get_recommendations, "read", "Recommendation", _READ,
@@ -98,7 +104,7 @@ def _routes(to: Endpoints) -> tuple[_Route, ...]:
                ("invalid-parameter", "unknown-item"), (ITEM, K)),
         _Route("GET", "/healthz", to.get_health, None),
         _Route("GET", "/readyz", to.get_ready, None, problems=("not-ready",)),
-        _Route("GET", "/metrics", to.get_metrics, "admin"),
+        _Route("GET", "/metrics", to.get_metrics, "admin", "text/plain"),
     )  # fmt: skip
 
 

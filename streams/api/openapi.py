@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from streams.api.parameters import MAX_K
+from streams.api.parameters import MAX_K, POSITION
 from streams.api.problems import MEDIA_TYPE, PROBLEMS
 from streams.records import MAX_ID_BYTES, Interaction, Positions, Recommendation, SimilarItems, TitledItem, UserHistory
 
@@ -65,7 +65,7 @@ K: Final = parameter("k", "How many items.", {"type": "integer", "minimum": 1, "
 EXCLUDE: Final = parameter("exclude", "An item to leave out; repeat it for several.", {"type": "array", "items": _ID})
 AFTER: Final = parameter(
     "after", "Wait until the state reflects this position.",
-    {"type": "string", "pattern": "^interactions/[0-9]+/[0-9]+$"},
+    {"type": "string", "pattern": f"^{POSITION.pattern}$"},
 )  # fmt: skip
 EVENTS: Final = {
     "required": True,
@@ -82,12 +82,14 @@ EVENTS: Final = {
 }
 
 
-def responses(record: str | None, problems: Iterable[str], *, open_to_all: bool) -> dict[int | str, Json]:
-    """Return what a route may answer: its record and its problems by status."""
-    found: dict[int | str, Json] = {200: {"description": "Done."}}
-    if record is not None:
-        schema = {"$ref": f"#/components/schemas/{record}"}
-        found[200]["content"] = {"application/json": {"schema": schema}}
+def responses(answer: str, problems: Iterable[str], *, open_to_all: bool) -> dict[int | str, Json]:
+    """Return what a route may answer: a record, an `object` or text of a media type; and its problems by status."""
+    media_type, schema = "application/json", {"$ref": f"#/components/schemas/{answer}"}
+    if "/" in answer:
+        media_type, schema = answer, {"type": "string"}
+    elif answer == "object":
+        schema = {"type": "object"}
+    found: dict[int | str, Json] = {200: {"description": "Done.", "content": {media_type: {"schema": schema}}}}
     for problem in (*problems, *_EVERYWHERE, *(() if open_to_all else _BEHIND_TOKENS)):
         status, title = PROBLEMS[problem]
         known = found.get(status)

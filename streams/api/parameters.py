@@ -19,7 +19,7 @@ MAX_QUERY_FIELDS: Final = 1000
 BODY_SECONDS: Final = 10.0
 """A body that is still not complete by then is refused."""
 
-_POSITION: Final = re.compile(r"interactions/(?:0|[1-9][0-9]{0,8})/(?:0|[1-9][0-9]{0,17})", re.ASCII)
+POSITION: Final = re.compile(r"interactions/(?:0|[1-9][0-9]{0,8})/(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _K: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -85,7 +85,7 @@ def after_of(query: Query) -> str | None:
         ProblemError: it is no position.
     """
     text = _single(query, "after")
-    if text is not None and not _POSITION.fullmatch(text):
+    if text is not None and not POSITION.fullmatch(text):
         raise _wrong("after", "must be a position as POST /v1/events returns it, interactions/PARTITION/OFFSET")
     return text
 

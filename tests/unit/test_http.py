@@ -185,7 +185,7 @@ async def test_an_unknown_user_has_an_empty_history(client: httpx.AsyncClient) -
     assert response.json() == {"user_id": "nobody", "position": None, "interactions": []}
 
 
-@pytest.mark.parametrize("user_id", ["a/b", "ünï", "a b", "100%", "history", "x/history", "?", "#", "a//b"])
+@pytest.mark.parametrize("user_id", ["a/b", "ünï", "a b", "100%", "history", "x/history", "?", "#", "a//b", "a\nb"])
 async def test_any_id_can_be_asked_for(client: httpx.AsyncClient, user_id: str) -> None:
     quoted = urllib.parse.quote(user_id, safe="")
     assert (await client.get(f"/v1/users/{quoted}/history")).json()["user_id"] == user_id
