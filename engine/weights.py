@@ -236,6 +236,8 @@ class GenerationAssembler:
         if pending.broken or pending.count != int(facts["records"]):
             return None
         numbers = sorted(int(part.removeprefix(_ROWS)) for part in pending.values if part.startswith(_ROWS))
+        # Blocks beyond are of an older generation with more rows, as the first version has when it is pinned.
+        numbers = [number for number in numbers if number * BLOCK_ROWS < rows]
         if self._seen is not None:
             self._seen.update(numbers)
             if len(self._seen) < -(-rows // BLOCK_ROWS):

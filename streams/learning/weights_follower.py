@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from engine.weights import Generation, GenerationAssembler, WeightsError
+from engine.weights import Generation, GenerationAssembler
 
 _BATCH = 1000
 _POLL_SECONDS = 0.2
@@ -23,7 +23,7 @@ class WeightsFollower:
         client: librdkafka's settings of the connection.
         topic: the topic `weights`.
         slots: which are followed, of `champion` and `challenger`.
-        apply: takes a generation; WeightsError rejects it.
+        apply: takes a generation; an exception, as WeightsError, rejects it.
         drop: takes the name of a slot that is withdrawn.
         tables: names of the tables wanted, None for all and the dense tensors.
         report: takes a sentence about each rejected record.
@@ -103,6 +103,6 @@ class WeightsFollower:
             if generation is not None:
                 self._apply(generation)
                 self.applied += 1
-        except WeightsError as exc:
+        except Exception as exc:  # noqa: BLE001 - a thread that ended here would leave old weights serving, unseen
             self.rejected += 1
-            self._report(f"{self._topic} at offset {message.offset()} is rejected: {exc}")
+            self._report(f"{self._topic} at offset {message.offset()} is rejected: {exc or exc!r}")

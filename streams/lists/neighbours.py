@@ -51,10 +51,10 @@ class NeighbourFollower:
 
 
 def _merged(before: NDArray[Any] | None, change: Generation, name: str) -> NDArray[Any]:
-    """Return a new table: what was, grown, with the changed rows."""
+    """Return a new table: what was, grown or cut, with the changed rows."""
     new = change.tables[name]
     table = np.zeros((change.rows, *new.shape[1:]), new.dtype)
     if before is not None:
-        table[: len(before)] = before
+        table[: len(before)] = before[: change.rows]
     table[change.rows_U] = new
     return table

@@ -43,3 +43,7 @@ def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_us
     assert second.rows_IK[:, 0].tolist() == [1] * 128 + [2] * 192
     assert second.weights_IK.shape == (320, 2)
     assert instruments.generation._value.get() == 8
+
+    follow(weights(rows=100, fill=3), None, 9)  # as when the pin of a larger version is taken back
+    assert follower.tables is not None
+    assert follower.tables.popularity_I.tolist() == [3] * 100

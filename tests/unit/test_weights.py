@@ -188,3 +188,11 @@ def test_a_withdrawn_slot_begins_anew_with_all_of_its_rows() -> None:
     assert read(encode_generation(weights(fill=2.0), [0], "challenger", 2, 1), assembler) == []
     [third] = read(encode_generation(weights(fill=3.0), None, "challenger", 3, 1), assembler)
     assert third.rows_U.tolist() == list(range(320))
+
+
+def test_a_generation_of_fewer_rows_reaches_a_late_reader_without_the_rows_beyond() -> None:
+    log = [*encode_generation(weights(rows=320), None, "champion", 7, 1)]
+    log += encode_generation(weights(rows=100, fill=2.0), None, "champion", 8, 1)
+    [late] = read(compacted(log))
+    assert (late.generation, late.rows, late.rows_U.tolist()) == (8, 100, list(range(100)))
+    assert (late.tables["item_vectors"] == 2.0).all()
