@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, Sec
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import SettingsError
+from streams.tls import refuse_unusable
 
 PREFIX = "HEADRACE_"
 FILE_VARIABLE = "HEADRACE_CONFIG"
@@ -272,6 +273,10 @@ def _refuse_contradictions(settings: Settings) -> None:
             "HEADRACE_TRITON__TLS_CERTFILE and __TLS_KEYFILE go together, and with HEADRACE_TRITON__TLS_CAFILE, which "
             "turns on TLS; set all three or the last alone."
         )
+    http = settings.http
+    refuse_unusable(f"{PREFIX}KAFKA__SSL_", kafka.ssl_cafile, kafka.ssl_certfile, kafka.ssl_keyfile)
+    refuse_unusable(f"{PREFIX}TRITON__TLS_", triton.tls_cafile, triton.tls_certfile, triton.tls_keyfile)
+    refuse_unusable(f"{PREFIX}HTTP__TLS_", None, http.tls_certfile, http.tls_keyfile)
     if settings.serving.k > triton.candidates:
         raise SettingsError("HEADRACE_SERVING__K is above HEADRACE_TRITON__CANDIDATES; raise the latter.")
 

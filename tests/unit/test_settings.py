@@ -69,6 +69,23 @@ def test_a_contradiction_is_refused_with_what_to_set(
     assert named in refused(monkeypatch, **environment)
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"KAFKA__SSL_CAFILE": "text"}, "KAFKA__SSL_CAFILE"),
+        ({"KAFKA__SSL_CERTFILE": "text"}, "KAFKA__SSL_CERTFILE"),
+        ({"TRITON__TLS_CAFILE": "nowhere"}, "TRITON__TLS_CAFILE"),
+        ({"HTTP__TLS_CERTFILE": "text", "HTTP__TLS_KEYFILE": "text"}, "HTTP__TLS_CERTFILE"),
+        ({"HTTP__TLS_KEYFILE": "text"}, "HTTP__TLS_CERTFILE"),
+    ],
+)
+def test_a_file_that_is_no_certificate_is_refused_by_its_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], named: str
+) -> None:
+    (tmp_path / "text").write_text("no certificate")
+    assert f"HEADRACE_{named}" in refused(monkeypatch, **{f"HEADRACE_{name}": file for name, file in settings.items()})
+
+
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
