@@ -226,7 +226,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What serves from now on, why, and who said so."""
 
     action: str
-    """canary, promote, reject, rollback, advance, pin, freeze, unfreeze; or resume, by a learner that came back."""
+    """canary, promote, reject, rollback, advance, pin, freeze, unfreeze; resume, by a learner that came back; or
+    refuse, of a command that cannot be carried out."""
     by: str
     """`gate`, or the person."""
     at: int
@@ -241,7 +242,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     salt: int = 0
     """Of the hash that chooses them; another one for each canary."""
     command: int = -1
-    """Offset in `decisions` of the command that was carried out."""
+    """Offset in `decisions` of the command that was carried out or refused."""
+    why: str = ""
+    """Of a refusal, a sentence."""
     generation: int = 0
     """The first that carries the decision."""
     version: int = 0

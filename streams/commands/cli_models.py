@@ -2,7 +2,7 @@
 
 import getpass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -26,6 +26,14 @@ By = Annotated[str, typer.Option("--by", help="Who asks; it is written down.", d
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="A number that `headrace models` lists.")]
 
 
+_STAGES: Final = {
+    "serving": "and what was learned since",
+    "shadow": "what is learned waits for the gate",
+    "canary": "what is learned serves a share",
+    "pinned": "pinned",
+}
+
+
 @app.callback(invoke_without_command=True)
 def versions(context: typer.Context) -> None:
     """List the versions on disk, and what serves."""
@@ -39,21 +47,29 @@ def versions(context: typer.Context) -> None:
         current, note = None, f"Which one serves is not known: {exc}"
     for found in models_admin.versions(settings):
         quality = found.quality.get("model", {}).get("ndcg@10")
-        serving = current.stage if current and current.version == found.version else ""
-        table.add_row(str(found.version), str(found.generation), "" if quality is None else f"{quality:.4f}", serving)
-    Console().print(table, note, sep="\n" if note else "", highlight=False)
+        serves = f"serves ({_STAGES.get(current.stage, current.stage)})" if current and current.version == found.version else ""
+        table.add_row(str(found.version), str(found.generation), "" if quality is None else f"{quality:.4f}", serves)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table if table.rows else "There is no version yet; the first one is made by `headrace up`.")
+    if note:
+        console.print(note)
 
 
 @app.command()
 def log() -> None:
     """Print every decision with its figures, oldest first."""
     console = Console(highlight=False, soft_wrap=True)
-    for record in models_admin.log(_settings()):
+    records = models_admin.log(_settings())
+    if not records:
+        console.print("No decision yet.")
+    for record in records:
         when = datetime.fromtimestamp(record.at / 1000, UTC)
         console.print(
             f"{when:%Y-%m-%d %H:%M:%S}  [bold]{record.action} {record.stage}[/bold] by {escape(record.by)}: "
             f"version {record.version}, generation {record.generation}, share {record.share:g}"
         )
+        if record.why:
+            console.print(escape(f"{'':21}{record.why}"), style="dim")
         if record.outcomes:
             console.print(
                 f"{'':21}NDCG@10 against {record.against} {record.mean:+.4f}, between {record.low:+.4f} and "

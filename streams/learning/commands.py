@@ -42,11 +42,13 @@ class CommandLog:
     def waiting(self) -> Iterator[tuple[int, Command, bool]]:
         """Read to the end; yield offset, command and whether a decision says that it was carried out.
 
+        One that was refused is not yielded: what was no version then may be one now.
+
         Raises:
             StartError: Kafka does not answer.
         """
         found: list[tuple[int, Command]] = []
-        done: set[int] = set()
+        done: dict[int, str] = {}
         while True:
             message = self._consumer.poll(_SECONDS)
             if message is None:
@@ -55,10 +57,12 @@ class CommandLog:
                 break
             key, value = message.key() or b"", message.value() or b""
             if key.startswith(LOG.encode()):
-                done.add(msgspec.json.decode(value, type=DecisionRecord).command)
+                decision = msgspec.json.decode(value, type=DecisionRecord)
+                done[decision.command] = decision.action
             found += self._commands(message.offset(), key, value)
         for offset, command in found:
-            yield offset, command, offset in done
+            if done.get(offset) != "refuse":
+                yield offset, command, offset in done
 
     def poll(self) -> Iterator[tuple[int, Command]]:
         """Yield what has come since, without waiting."""

@@ -120,7 +120,9 @@ class Releases:
             for gate in gates:
                 gate.frozen = command.action == "freeze"
         elif command.version is not None:
-            if not self._pin_to(command.version):
+            if refusal := self._pin_to(command.version):
+                if not done:
+                    self._record(DecisionRecord("refuse", command.by, _now_ms(), command=offset, why=refusal))
                 return
         else:
             self._pin, self._unpublished[CHAMPION] = None, None
@@ -167,14 +169,15 @@ class Releases:
         if decision.action not in {"advance", "canary", "reject"}:  # what serves changes as a whole
             self._unpublished[CHAMPION] = None
 
-    def _pin_to(self, version: int) -> bool:
+    def _pin_to(self, version: int) -> str | None:
+        """Return why the version cannot serve, None when it does."""
         try:
             self._pin = version, load(self._repository.file(version))
         except (WeightsError, FileNotFoundError) as exc:
             log.error("pin-refused", version=version, why=str(exc))  # noqa: TRY400 - the sentence says it all
-            return False
+            return f"version {version} cannot be loaded: {exc}"
         self._unpublished[CHAMPION] = None
-        return True
+        return None
 
     @property
     def _follows(self) -> bool:

@@ -93,3 +93,23 @@ def test_a_pin_is_taken_back_and_a_version_that_was_kept_serves_again(settings: 
         ("promote", "serving", 3),
     ]
     assert in_force(settings) == log[-1]
+
+
+def test_a_pin_that_is_refused_is_written_down_with_its_reason_and_stays_refused(settings: Settings) -> None:
+    learn_once(settings)
+    checkpoint, version = settings.data_dir / "learner" / "checkpoint", settings.models_dir / "sequence" / "1"
+    shutil.copy(checkpoint, old := checkpoint.with_name("old"))
+    models_admin.command(settings, "pin", by="ann", version=1)
+    version.rename(away := version.with_name("away"))  # between the command and the learner
+    refusing = learn_once(settings, until=1)
+    assert refusing.role._releases.state()["pin"] == 0
+    [refused] = models_admin.log(settings)
+    assert (refused.action, refused.by, refused.stage) == ("refuse", "ann", "serving")
+    assert "version 1 cannot be loaded" in refused.why
+    away.rename(version)
+    old.replace(checkpoint)  # as if the learner had died right after it refused
+
+    again = learn_once(settings)
+
+    assert again.role._releases.state()["pin"] == 0
+    assert [record.action for record in models_admin.log(settings)] == ["refuse"]
