@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 from streams.errors import StartError
 from streams.learning.model_repository import MODEL, ModelRepository
 from streams.lists.scorer import channel_options, inputs
-from streams.local.processes import GRACE_SECONDS, Child, free_port, is_listening, keep_running, stop_signals
+from streams.local.processes import GRACE_SECONDS, Child, blot_out, free_port, is_listening, keep_running, stop_signals
 
 log = structlog.get_logger()
 
@@ -33,6 +33,7 @@ PROBE_SECONDS: Final = 2.0
 LATE_PROBES: Final = 3
 """A dead stub fails a probe; a busy machine makes it late. Only so many late ones in a row mean a stuck server."""
 CONTROL_KEY: Final = "headrace-control"
+_TOKEN: Final = "TRITON_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
 RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
 """Loading models, mapping memory, and naming files for traces and logs are not for strangers."""
 
@@ -180,6 +181,8 @@ class LocalTriton:
         )
         self._client = self._connect()
         try:
+            child.wait_until(lambda: bool(child.output()), deadline_seconds)  # so it has read its arguments
+            blot_out(child.pid, self._token)
             child.wait_until(self._answers, deadline_seconds)
         except StartError:
             if f"failed to load '{MODEL}' version {self._loaded}" not in child.output():
@@ -196,6 +199,8 @@ class LocalTriton:
     def _command(self) -> list[str]:
         region = f"{self._region}{secrets.token_hex(3)}"
         return [
+            # The shell adds the last argument, so that no process but the server itself ever has the token in its own.
+            *("/bin/sh", "-c", f'exec "$0" "$@" "--grpc-restricted-protocol={RESTRICTED}:{CONTROL_KEY}=${_TOKEN}"'),
             str(_wheel() / "tritonserver" / "bin" / "tritonserver"),
             f"--model-repository={self._repository.path}",
             f"--backend-directory={self.folder / 'backends'}",
@@ -207,7 +212,6 @@ class LocalTriton:
             "--allow-http=false",
             f"--grpc-address={HOST}",
             f"--grpc-port={self.port}",
-            f"--grpc-restricted-protocol={RESTRICTED}:{CONTROL_KEY}={self._token}",
             f"--metrics-address={HOST}",
             f"--metrics-port={self._metrics_port}",
             "--metrics-config=summary_latencies=true",
@@ -225,6 +229,7 @@ class LocalTriton:
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "HEADRACE_BACKEND": json.dumps(self._backend),
+            _TOKEN: self._token,
         }
 
     def _answers(self) -> bool:

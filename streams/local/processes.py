@@ -145,6 +145,23 @@ class Child:
         self._lifeline = -1
 
 
+def blot_out(pid: int, secret: str) -> None:
+    """Overwrite a secret in a child's arguments, which everybody on the machine may read in `ps`; of our own user only.
+
+    Its arguments are a place in its memory (proc(5): arg_start and arg_end are the 48th and 49th field of stat).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(start)
+            if (at := memory.read(end - start).find(secret.encode())) >= 0:
+                memory.seek(start + at)
+                memory.write(b"*" * len(secret.encode()))
+    except OSError as exc:  # a kernel that lets no process write into its child's memory
+        log.warning("secret-visible", process=pid, why=f"its arguments cannot be overwritten ({exc.strerror})")
+
+
 class Server(Protocol):
     """What keep_running looks after."""
 

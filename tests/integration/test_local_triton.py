@@ -88,6 +88,15 @@ def test_a_stranger_may_ask_for_lists_and_for_nothing_that_changes_the_server(
     stranger.close()
 
 
+def test_the_token_that_opens_the_rest_is_in_no_list_of_processes(triton: LocalTriton) -> None:
+    ours = {f"triton-grpc-protocol-{CONTROL_KEY}": triton._token}
+    with triton_client.InferenceServerClient(triton.address) as client:
+        assert client.get_model_repository_index(headers=ours).models
+    shown = [" ".join(found.info["cmdline"] or ()) for found in psutil.process_iter(["cmdline"])]
+    assert any(f"{CONTROL_KEY}=***" in arguments for arguments in shown)
+    assert not [arguments for arguments in shown if triton._token in arguments]
+
+
 @pytest.fixture
 def own_triton(tmp_path: Path) -> Iterator[LocalTriton]:
     """A server to be harmed; it is looked after as `headrace triton` does."""
