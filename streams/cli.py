@@ -171,9 +171,12 @@ def replay(
     columns: ColumnsOption = None,
     speed: Annotated[str, typer.Option(help="1x as it happened, 100x, 200/s or max.")] = "max",
     since: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Begin with this event time (RFC 3339 or ms).")
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Begin with this event time (RFC 3339 or ms); of a topic, Kafka's."
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="End before this event time.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="End before this time.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted replay of this file ended.")
     ] = False,

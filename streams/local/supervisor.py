@@ -1,6 +1,7 @@
 """Roles as child processes: started together, started again when they die, stopped together."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -134,8 +135,8 @@ class Supervisor:
 
     def _bury(self, running: _Running, now: float) -> None:
         child, name = running.child, running.role.name
-        reason = _last_line(child)
         code = child.exit_code
+        reason = _last_line(child) if code is None or code >= 0 else f"killed by {signal.Signals(-code).name}"
         child.stop(0.0)  # what it started goes with it
         if code == _WRONG_SETTING:
             raise StartError(f"{name} cannot start: {reason}")

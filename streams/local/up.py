@@ -105,9 +105,10 @@ def run_up(settings: Settings) -> int:
         try:
             prepare(planned)
             supervisor.start()
+            began = time.monotonic()
             for role in planned.roles:
-                seconds = supervisor.wait_until_ready([role.name], _READY_SECONDS, stopped)[role.name]
-                console.print(f"{role.name:8} {role.address:40} ready after {seconds:.1f} s more")
+                supervisor.wait_until_ready([role.name], _READY_SECONDS, stopped)
+                console.print(f"{role.name:8} {role.address:40} ready after {time.monotonic() - began:.1f} s")
             console.print(f"API      {planned.api}/docs\nlogs     {supervisor.logs}\nCtrl-C stops all of it.")
             while not stop.wait(_CHECK_SECONDS):
                 supervisor.check()
