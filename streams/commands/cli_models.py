@@ -47,7 +47,7 @@ def versions(context: typer.Context) -> None:
         current, note = None, f"Which one serves is not known: {exc}"
     for found in models_admin.versions(settings):
         quality = found.quality.get("model", {}).get("ndcg@10")
-        serves = f"serves ({_STAGES.get(current.stage, current.stage)})" if current and current.version == found.version else ""
+        serves = f"serves, {_STAGES[current.stage]}" if current and current.version == found.version else ""
         table.add_row(str(found.version), str(found.generation), "" if quality is None else f"{quality:.4f}", serves)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table if table.rows else "There is no version yet; the first one is made by `headrace up`.")
