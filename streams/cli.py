@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streams.commands import cli_models as models
+from streams.commands.cli_evaluate import evaluate
+
 if TYPE_CHECKING:
     from streams.settings import Settings
 
@@ -265,28 +268,8 @@ def config(*, as_json: Json = False) -> None:
     show_settings(_settings(), as_json=as_json)
 
 
-@app.command(
-    rich_help_panel=_LOOK,
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def models(context: typer.Context) -> None:
-    """Which model versions there are, which serves, and why: `headrace models --help`."""
-    from streams.commands.cli_models import app as models_app
-
-    models_app(context.args, prog_name="headrace models")
-
-
-@app.command(
-    rich_help_panel=_LOOK,
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def evaluate(context: typer.Context) -> None:
-    """Measure models on data of your own, offline: `headrace evaluate --help`."""
-    from streams.commands.cli_evaluate import app as evaluate_app
-
-    evaluate_app(context.args, prog_name="headrace evaluate")
+app.add_typer(models.app, name="models", rich_help_panel=_LOOK)
+app.command(rich_help_panel=_LOOK)(evaluate)
 
 
 def _settings(*, logs: bool = True) -> "Settings":

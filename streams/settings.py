@@ -5,6 +5,7 @@ names in lower case, `headrace.toml` here or what HEADRACE_CONFIG names. Unknown
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,12 @@ DEFAULT_FILE = "headrace.toml"
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _addresses(text: str) -> str:
+    if not all(re.fullmatch(r"[^\s,/]+:\d{1,5}", address) for address in text.split(",")):
+        raise ValueError("write host:port")
+    return text
 
 
 class _Group(BaseModel):
@@ -48,7 +55,7 @@ class KafkaSettings(_Group):
 class TritonSettings(_Group):
     """The model server."""
 
-    url: str = "127.0.0.1:8001"
+    url: Annotated[str, AfterValidator(_addresses)] = "127.0.0.1:8001"
     """gRPC address, host:port."""
     metrics_port: Port = 8002
     """Of the local server's own metrics; 0 is any free one."""
@@ -162,7 +169,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
     )
 
-    broker: str = "127.0.0.1:9092"
+    broker: Annotated[str, AfterValidator(_addresses)] = "127.0.0.1:9092"
     """Kafka bootstrap servers, host:port[,host:port…]."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = "headrace."
     """Before every topic and group name, so that deployments can share a Kafka."""

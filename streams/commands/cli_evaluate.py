@@ -8,10 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer()
 
-
-@app.command("evaluate")
 def evaluate(
     data: Annotated[
         Path,

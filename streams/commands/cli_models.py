@@ -1,28 +1,31 @@
 """`headrace models`: which versions there are, which serves and why; and to have it another way."""
 
 import getpass
+import os
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from streams.errors import StartError
-from streams.learning import models_admin
-from streams.logs import configure_logs
-from streams.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streams.learning.models_admin import Action
+    from streams.settings import Settings
 
 app = typer.Typer(
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Which model versions there are and which serves. What you ask for, the learner carries out.",
 )
 
-By = Annotated[str, typer.Option("--by", help="Who asks; it is written down.", default_factory=getpass.getuser)]
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
+
+
+By = Annotated[str, typer.Option("--by", help="Who asks; it is written down.", default_factory=_user)]
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="A number that `headrace models` lists.")]
 
 
@@ -39,6 +42,11 @@ def versions(context: typer.Context) -> None:
     """List the versions on disk, and what serves."""
     if context.invoked_subcommand:
         return
+    from rich.console import Console
+    from rich.table import Table
+
+    from streams.learning import models_admin
+
     settings = _settings()
     table = Table("version", "generation", "NDCG@10 when written", "", box=None, header_style="bold")
     try:
@@ -58,6 +66,11 @@ def versions(context: typer.Context) -> None:
 @app.command()
 def log() -> None:
     """Print every decision with its figures, oldest first."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from streams.learning import models_admin
+
     console = Console(highlight=False, soft_wrap=True)
     records = models_admin.log(_settings())
     if not records:
@@ -111,12 +124,17 @@ def unfreeze(by: By) -> None:
     _ask("unfreeze", by)
 
 
-def _ask(action: models_admin.Action, by: str, version: int | None = None) -> None:
+def _ask(action: "Action", by: str, version: int | None = None) -> None:
+    from streams.learning import models_admin
+
     models_admin.command(_settings(), action, by=by, version=version)
     typer.echo(f"Asked for {action}; `headrace models log` shows when the learner has done it.")
 
 
-def _settings() -> Settings:
+def _settings() -> "Settings":
+    from streams.logs import configure_logs
+    from streams.settings import load_settings
+
     settings = load_settings()
     configure_logs(settings.log)
     return settings

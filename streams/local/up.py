@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.console import Console
 
+from streams.errors import StartError
 from streams.local.processes import free_port, is_listening, stop_signals
 from streams.local.supervisor import Role, Supervisor, child_environment
 from streams.settings import Settings, TritonSettings
@@ -91,9 +92,14 @@ def run_up(settings: Settings) -> int:
     """Run all roles until SIGTERM or SIGINT.
 
     Raises:
-        StartError: a role cannot start.
+        StartError: a role cannot start, or the Kafka that was named does not answer.
     """
     planned = plan(settings)
+    if not any(role.name == "broker" for role in planned.roles) and not _kafka_ready(planned.settings):
+        raise StartError(
+            f"Kafka at {settings.broker} does not answer; correct HEADRACE_BROKER and the HEADRACE_KAFKA__… security "
+            "settings, or unset them to have a Kafka started here."
+        )
     console = Console(highlight=False, soft_wrap=True)
     supervisor = planned.supervisor()
     with stop_signals() as stop:
@@ -155,7 +161,7 @@ def _kafka_ready(settings: Settings) -> bool:
 
     from streams.kafka import librdkafka_config
 
-    if not is_listening(*_split(settings.broker)):
+    if not any(is_listening(*_split(address)) for address in settings.broker.split(",")):
         return False
     try:
         return bool(AdminClient(librdkafka_config(settings)).list_topics(timeout=2).brokers)

@@ -12,7 +12,7 @@ from streams.local.processes import free_port
 
 COMMANDS = (
     "demo", "up", "broker", "triton", "worker", "learner", "replay", "validate", "recommend", "history", "topics",
-    "doctor", "config",
+    "doctor", "config", "models", "evaluate",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def test_a_wrong_option_or_setting_ends_with_2_and_a_sentence_that_names_it(
         (("recommend", "u1"), "No worker answers"),
         (("topics",), "does not answer"),
         (("replay", "online-retail"), "does not answer"),
+        (("models", "log"), "does not answer"),
     ],
 )
 def test_what_is_not_there_ends_with_1_and_what_to_do(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
@@ -83,6 +84,24 @@ def test_what_is_not_there_ends_with_1_and_what_to_do(arguments: tuple[str, ...]
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_up_refuses_a_named_kafka_that_does_not_answer_before_it_starts_anything(tmp_path: Path) -> None:
+    done = headrace("up", folder=tmp_path, environment={"HEADRACE_BROKER": f"127.0.0.2:{free_port()}"})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "correct HEADRACE_BROKER" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("headrace mod", "models"), ("headrace models pr", "promote"), ("headrace up --", "--help")],
+)
+def test_the_shell_completes_commands_their_commands_and_options(words: str, completed: str, tmp_path: Path) -> None:
+    asked = {"_HEADRACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [Path(sys.executable).with_name("headrace")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=asked, cwd=tmp_path)
+    assert found.stdout.split() == [completed]
 
 
 def test_config_masks_secrets_and_marks_what_was_changed(tmp_path: Path) -> None:

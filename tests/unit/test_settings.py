@@ -42,6 +42,9 @@ def test_an_unknown_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPat
         ("HEADRACE_PREFIX", "no spaces"),
         ("HEADRACE_KAFKA__SSL_CAFILE", "nowhere.pem"),
         ("HEADRACE_WORKER_ID", "../elsewhere"),
+        ("HEADRACE_BROKER", "kafka"),
+        ("HEADRACE_BROKER", "kafka:9092,other"),
+        ("HEADRACE_TRITON__URL", "http://triton:8001"),
     ],
 )
 def test_a_malformed_setting_is_named_with_what_was_given(
