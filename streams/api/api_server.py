@@ -14,6 +14,8 @@ from streams.errors import StartError
 from streams.settings import HttpSettings
 
 MAX_HEAD_BYTES: Final = 65_536
+HEAD_SECONDS: Final = 10.0
+"""A request whose line and headers are still not complete by then is refused."""
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 2
 """Requests under way may finish for so long when the worker stops."""
@@ -88,25 +90,50 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Refuses a request line and headers that do not end, which httptools would gather without limit."""
+    """Refuses a request line and headers that do not end, for which uvicorn would wait and gather without limit."""
 
     _head_bytes = 0
     _in_head = True
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes, self._in_head = 0, True
+        self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._end_head()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("The request's head is too large.")
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse("The request's head is too large.")
+
+    def _expect_head(self) -> None:
+        self._head_bytes, self._in_head = 0, True
+        if self._deadline is None:
+            late = "The request's head did not arrive in time."
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._refuse, late)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, why: str) -> None:
+        if not self.transport.is_closing():
+            self.send_400_response(why)
 
 
 def _listen(host: str, port: int) -> socket.socket:

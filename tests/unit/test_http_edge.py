@@ -1,6 +1,7 @@
 """Who may ask, how often, and where a request goes that is another worker's."""
 
 import asyncio
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -182,6 +183,44 @@ async def test_a_request_head_without_end_is_refused() -> None:
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nx: a", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nG"])
+async def test_a_request_head_that_does_not_arrive_is_given_up(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.api.api_server.HEAD_SECONDS", 0.1)
+    async with running(FakeServing()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 4)  # before uvicorn's own 5 s without a byte
+        writer.close()
+    assert answer.count(b"HTTP/1.1 200 ") == sent.count(b"healthz")
+    assert answer.endswith(b"did not arrive in time.")
+
+
+async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.api.api_server.HEAD_SECONDS", 0.1)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(0.3)
+        yield json.dumps(event()).encode() + b"]"
+
+    async with running(FakeServing()) as server, httpx.AsyncClient() as client:
+        headers = {"Content-Type": "application/json"}
+        response = await client.post(f"{server.address}/v1/events", content=slow(), headers=headers)
+    assert response.json() == {"positions": ["interactions/0/0"]}
+
+
+@pytest.mark.parametrize(
+    "path", [b"/\xff", b"/%ff", b"//", b"*", b"http://[", b"/v1/users/%00/history", b"/?%ff", b"\x00"]
+)
+async def test_no_request_line_makes_the_server_fail(path: bytes) -> None:
+    async with running(FakeServing()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        status = (await asyncio.wait_for(reader.read(), 4)).split(b" ")[1]
+        writer.close()
+    assert status in {b"200", b"400", b"404"}
 
 
 async def test_a_large_body_is_refused_before_it_is_sent() -> None:
