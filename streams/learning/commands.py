@@ -4,17 +4,14 @@ from collections.abc import Iterator
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, TopicPartition
 
-from streams.errors import StartError
 from streams.kafka import librdkafka_config
 from streams.learning.models_admin import COMMAND, LOG
+from streams.learning.topic_reader import reader, to_the_end
 from streams.records import Command, DecisionRecord
 from streams.settings import Settings
 
 log = structlog.get_logger()
-
-_SECONDS = 20.0
 
 
 class CommandLog:
@@ -27,17 +24,7 @@ class CommandLog:
 
     def __init__(self, settings: Settings, position: int) -> None:
         self.position = position
-        self._broker = settings.broker
-        self._consumer = Consumer(
-            librdkafka_config(
-                settings,
-                group_id=f"{settings.prefix}commands",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-            )
-        )
-        self._consumer.assign([TopicPartition(f"{settings.prefix}decisions", 0, position)])
+        self._consumer = reader(librdkafka_config(settings), f"{settings.prefix}decisions", position)
 
     def waiting(self) -> Iterator[tuple[int, Command, bool]]:
         """Read to the end; yield offset, command and whether a decision says that it was carried out.
@@ -49,12 +36,7 @@ class CommandLog:
         """
         found: list[tuple[int, Command]] = []
         done: dict[int, str] = {}
-        while True:
-            message = self._consumer.poll(_SECONDS)
-            if message is None:
-                raise StartError(f"Kafka at {self._broker} does not answer; check the broker.")
-            if message.error() is not None:  # the end of the partition
-                break
+        for message in to_the_end(self._consumer):
             key, value = message.key() or b"", message.value() or b""
             if key.startswith(LOG.encode()):
                 decision = msgspec.json.decode(value, type=DecisionRecord)

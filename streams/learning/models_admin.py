@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from streams.errors import StartError
 from streams.kafka import librdkafka_config
 from streams.learning.model_repository import ModelRepository
+from streams.learning.topic_reader import reader, to_the_end
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
 
@@ -84,25 +85,10 @@ def current(settings: Settings) -> DecisionRecord | None:
 
 
 def _records(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    consumer = Consumer(
-        librdkafka_config(
-            settings,
-            group_id=f"{settings.prefix}models",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
-            isolation_level="read_committed",
-        )
-    )
+    consumer = reader(librdkafka_config(settings), f"{settings.prefix}decisions")
     try:
-        consumer.assign([TopicPartition(f"{settings.prefix}decisions", 0, OFFSET_BEGINNING)])
-        # Not consume(500): it waits for 500 records or the whole timeout.
-        while (message := consumer.poll(_SECONDS)) is not None:
-            if message.error() is not None:  # the end of the partition, or worse
-                return
+        for message in to_the_end(consumer):
             if message.key() and message.value():
                 yield message.key().decode(), message.value()
-        raise StartError(f"Kafka at {settings.broker} does not answer; check the broker.")
-    except KafkaException as exc:
-        raise StartError(f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}).") from exc
     finally:
         consumer.close()

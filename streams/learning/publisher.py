@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from engine.weights import CHAMPION, Weights, encode_generation, withdrawal
 from streams.errors import HeadraceError, StartError
 from streams.kafka import librdkafka_config
+from streams.learning.topic_reader import reader, to_the_end
 from streams.settings import Settings
 
 _SECONDS: Final = 20.0
@@ -97,24 +98,22 @@ class Publisher:
         )
 
     def last_generation(self) -> int:
-        """Return the newest generation that is on the topic, 0 when there is none."""
-        consumer = Consumer(
-            librdkafka_config(
-                self._settings,
-                group_id=f"{self._settings.prefix}publisher",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-            )
-        )
+        """Return the newest generation that is on the topic, 0 when there is none.
+
+        Raises:
+            StartError: Kafka does not answer.
+        """
+        consumer = reader(librdkafka_config(self._settings), self._weights)
         try:
             low, high = consumer.get_watermark_offsets(TopicPartition(self._weights, 0), _SECONDS)
-            found = _newest(consumer, TopicPartition(self._weights, 0, max(low, high - _TAIL_RECORDS)))
-            if not found and high - _TAIL_RECORDS > low:  # one generation of a large catalogue is longer than the tail
-                found = _newest(consumer, TopicPartition(self._weights, 0, low))
+            # One generation of a large catalogue is longer than the tail.
+            for begin in sorted({low, max(low, high - _TAIL_RECORDS)}, reverse=True):
+                consumer.assign([TopicPartition(self._weights, 0, begin)])
+                if found := [_generation_of(record.value()) for record in to_the_end(consumer) if _is_end(record)]:
+                    return max(found)
         finally:
             consumer.close()
-        return found
+        return 0
 
     def _commit(self, records: Sequence[tuple[str, str, bytes | None]]) -> None:
         producer = self._producer
@@ -140,14 +139,8 @@ class Publisher:
         raise NotPublishedError(f"Kafka did not take a generation ({error.str()}); it is sent again.") from exc
 
 
-def _newest(consumer: Consumer, start: TopicPartition) -> int:
-    newest = 0
-    consumer.assign([start])
-    # Not consume(500): it waits for 500 messages or the whole timeout; the end of the partition is one of them.
-    while (message := consumer.poll(_SECONDS)) is not None and message.error() is None:
-        if (message.key() or b"").endswith(b"/end") and message.value() is not None:
-            newest = max(newest, _generation_of(message.value()))
-    return newest
+def _is_end(record: Message) -> bool:
+    return (record.key() or b"").endswith(b"/end") and record.value() is not None
 
 
 def _generation_of(value: bytes) -> int:

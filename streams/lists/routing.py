@@ -1,21 +1,20 @@
 """decisions -> slots: which users a canary serves, by a stable hash of the user, from the decision in force."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Message
 from xxhash import xxh3_64_intdigest
 
 from engine.weights import CHALLENGER, CHAMPION
+from streams.learning.topic_reader import Follower
 from streams.records import DecisionRecord, decoder
 
 log = structlog.get_logger()
 
-_POLL_SECONDS: Final = 0.2
 _DECISION: Final = decoder(DecisionRecord)
 
 
@@ -36,7 +35,7 @@ class Routing:
 
 
 class DecisionFollower:
-    """A thread that keeps the routing of the newest decision; without any, the champion serves everybody.
+    """Keeps the routing of the newest decision; without any, the champion serves everybody.
 
     Args:
         client: librdkafka's settings of the connection.
@@ -45,52 +44,19 @@ class DecisionFollower:
 
     def __init__(self, client: Mapping[str, Any], topic: str) -> None:
         self.routing = Routing()
-        self._client = dict(client)
-        self._topic = topic
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="decision-follower", daemon=True)
-
-    def start(self) -> None:
-        """Begin; a Kafka that is not there yet is waited for."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End within a poll."""
-        self._stop.set()
-        self._thread.join()
+        self._follower = Follower(client, topic, self._take, lambda why: log.warning("decisions", why=why))
+        self.start = self._follower.start
+        self.stop = self._follower.stop
 
     def slot_of(self, user_id: str) -> str:
         """Return the slot that serves a user now."""
         return self.routing.slot_of(user_id)
 
-    def _follow(self) -> None:
-        consumer = Consumer(
-            {
-                "group.id": "headrace-decisions",  # librdkafka wants one; nothing is committed under it
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                **self._client,
-            }
-        )
-        consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-        try:
-            while not self._stop.is_set():
-                try:
-                    message = consumer.poll(_POLL_SECONDS)
-                except KafkaException as exc:
-                    log.warning("decisions-unreadable", why=str(exc))
-                    self._stop.wait(_POLL_SECONDS)
-                    continue
-                if message is not None and message.error() is None:
-                    self._take(message.key(), message.value())
-        finally:
-            consumer.close()
-
-    def _take(self, key: bytes | None, value: bytes | None) -> None:
-        if key != CHAMPION.encode() or value is None:
+    def _take(self, record: Message) -> None:
+        if record.key() != CHAMPION.encode() or record.value() is None:
             return
         try:
-            decision = _DECISION.decode(value)
+            decision = _DECISION.decode(record.value())
         except msgspec.DecodeError as exc:
             log.warning("decision-rejected", why=str(exc))
             return

@@ -1,5 +1,7 @@
 """A canary serves the share of users that the decision in force names, the same ones on every worker."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from engine.weights import CHALLENGER, CHAMPION
@@ -23,10 +25,14 @@ def test_a_user_keeps_its_slot_and_another_canary_takes_others() -> None:
 
 def test_the_newest_decision_counts_and_what_is_no_decision_changes_nothing() -> None:
     follower = DecisionFollower({}, "decisions")
+
+    def take(key: bytes | None, value: bytes | None) -> None:
+        follower._take(SimpleNamespace(key=lambda: key, value=lambda: value))  # type: ignore[arg-type]
+
     assert follower.slot_of("u1") == CHAMPION
-    follower._take(b"champion", encode(DecisionRecord("canary", "gate", 0, canary=1.0, salt=3)))
+    take(b"champion", encode(DecisionRecord("canary", "gate", 0, canary=1.0, salt=3)))
     for key, value in ((b"log/1", encode(DecisionRecord("reject", "gate", 0))), (b"champion", b"{"), (None, None)):
-        follower._take(key, value)
+        take(key, value)
     assert follower.slot_of("u1") == CHALLENGER
-    follower._take(b"champion", encode(DecisionRecord("reject", "gate", 0)))
+    take(b"champion", encode(DecisionRecord("reject", "gate", 0)))
     assert follower.slot_of("u1") == CHAMPION
