@@ -3,6 +3,7 @@
 A HeadraceError becomes one sentence on stderr: exit code 2 for a wrong option or setting, 1 for the rest.
 """
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,9 @@ def main() -> None:
     except Exception as exc:
         if os.environ.get("HEADRACE_LOG__LEVEL", "").lower() == "debug":
             raise
+        if isinstance(exc, OSError) and (exc.filename or exc.errno == errno.ENOSPC):
+            wrong = f"{exc.filename or 'The disk'} cannot be used ({exc.strerror})"
+            sys.exit(_complain(f"{wrong}; make room, correct its permissions, or set HEADRACE_DATA_DIR elsewhere."))
         sys.exit(_complain(f"A defect in Headrace: {exc!r}; with HEADRACE_LOG__LEVEL=debug it shows where."))
 
 

@@ -4,11 +4,12 @@ A setting is named HEADRACE_ and its path with double underscores (HEADRACE_HTTP
 names in lower case, `headrace.toml` here or what HEADRACE_CONFIG names. Unknown names are refused.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -147,7 +148,8 @@ class LearnerSettings(_Group):
     policy: Literal["cautious", "fresh"] = "fresh"
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Of users that a canary serves before a promotion; 0 promotes without one."""
-    preset: str = "small"
+    preset: Literal["tiny", "small", "base"] = "small"
+    """Size of the model."""
     threads: Positive = 1
 
 
@@ -218,6 +220,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - as pydantic t
         SettingsError: one sentence that names the wrong setting.
     """
     _refuse_unknown(os.environ)
+    _refuse_broken_json(os.environ)
     file = os.environ.get(FILE_VARIABLE)
     if file and not Path(file).is_file():
         raise SettingsError(f"{FILE_VARIABLE} names {file}, which is no file; correct the path or unset it.")
@@ -230,8 +233,8 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - as pydantic t
             del path[path.index("tokens") + 1 :]
         name = PREFIX + "__".join(path).upper()
         raise SettingsError(f"Setting {name} is wrong: {first['msg']} (got {_shown(first)}).") from exc
-    except (ValueError, OSError) as exc:  # a file that is no TOML, a group that is no JSON
-        raise SettingsError(f"The settings cannot be read: {exc}.") from exc
+    except (ValueError, OSError) as exc:
+        raise SettingsError(f"The settings in {file or DEFAULT_FILE} cannot be read as TOML: {exc}.") from exc
     _refuse_contradictions(settings)
     return settings
 
@@ -255,10 +258,23 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
         raise SettingsError(f"Setting {name} is unknown; `headrace config` lists the known ones.")
 
 
+def _refuse_broken_json(environment: Mapping[str, str]) -> None:
+    groups = {f"{PREFIX}{name.upper()}" for name, field in Settings.model_fields.items() if _is_group(field.annotation)}
+    for name in environment.keys() & {*groups, f"{PREFIX}HTTP__TOKENS"}:
+        try:
+            json.loads(environment[name])
+        except ValueError as exc:  # it may quote a secret
+            raise SettingsError(f"Setting {name} is wrong: it is no JSON object.") from exc
+
+
+def _is_group(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield (variable := f"{prefix}{name.upper()}")
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_group(field.annotation):
             yield from _variables(field.annotation, f"{variable}__")
 
 

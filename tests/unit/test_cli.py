@@ -104,6 +104,16 @@ def test_the_shell_completes_commands_their_commands_and_options(words: str, com
     assert found.stdout.split() == [completed]
 
 
+@pytest.mark.parametrize("command", ["up", "triton", "broker"])
+def test_a_folder_that_cannot_be_made_ends_with_1_and_is_named(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("HEADRACE_BROKER", "HEADRACE_TRITON__URL")}
+    done = headrace(command, folder=tmp_path, environment={**ports, "HEADRACE_DATA_DIR": "file/data"})
+    assert done.returncode == 1
+    assert "file/data" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_config_masks_secrets_and_marks_what_was_changed(tmp_path: Path) -> None:
     environment = {
         "HEADRACE_PSEUDONYM_KEY": "hush",

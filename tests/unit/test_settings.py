@@ -1,11 +1,13 @@
 """A setting that is unknown, malformed or contradicts another stops the start and is named; a secret is never shown."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from engine.network.model import PRESETS
 from streams.errors import SettingsError
-from streams.settings import describe, load_settings
+from streams.settings import LearnerSettings, describe, load_settings
 
 SECRET = "do-not-show"  # noqa: S105 - made up
 
@@ -42,6 +44,7 @@ def test_an_unknown_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPat
         ("HEADRACE_PREFIX", "no spaces"),
         ("HEADRACE_KAFKA__SSL_CAFILE", "nowhere.pem"),
         ("HEADRACE_WORKER_ID", "../elsewhere"),
+        ("HEADRACE_LEARNER__PRESET", "huge"),
         ("HEADRACE_BROKER", "kafka"),
         ("HEADRACE_BROKER", "kafka:9092,other"),
         ("HEADRACE_TRITON__URL", "http://triton:8001"),
@@ -102,6 +105,22 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
 def test_an_unknown_name_in_the_file_is_refused_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "headrace.toml").write_text("[serving]\ncolour = 'red'\n")
     assert "HEADRACE_SERVING__COLOUR" in refused(monkeypatch)
+
+
+def test_a_file_that_is_no_toml_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("broker = ")
+    assert "mine.toml cannot be read" in refused(monkeypatch, HEADRACE_CONFIG="mine.toml")
+
+
+@pytest.mark.parametrize("name", ["HEADRACE_HTTP__TOKENS", "HEADRACE_KAFKA"])
+def test_what_is_no_json_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    said = refused(monkeypatch, **{name: f'{{"{SECRET}"'})
+    assert f"{name} is wrong" in said
+    assert SECRET not in said
+
+
+def test_every_size_of_the_model_may_be_set() -> None:
+    assert get_args(LearnerSettings.model_fields["preset"].annotation) == tuple(PRESETS)
 
 
 def test_no_secret_is_shown_in_what_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
