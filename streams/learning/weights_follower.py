@@ -60,4 +60,4 @@ class WeightsFollower:
                 self.applied += 1
         except Exception as exc:  # noqa: BLE001 - a thread that ended here would leave old weights serving, unseen
             self.rejected += 1
-            self._report(f"{message.topic()} at offset {message.offset()} is rejected: {exc or exc!r}")
+            self._report(f"{message.topic()} at offset {message.offset()} is rejected: {str(exc) or repr(exc)}")
