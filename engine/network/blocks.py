@@ -1,6 +1,7 @@
 """Transformer blocks over packed windows: causal attention within a history, then a feed-forward layer.
 
-Legend: N positions of all windows (R x W), R windows, W width, H heads, D width of the state, F hidden width.
+Legend: N positions of all windows (R x W), R windows, W width, H heads, D width of the state, d width of a head, F
+hidden width, B positions whose states alone are wanted.
 """
 
 from collections.abc import Callable
@@ -68,6 +69,18 @@ class Attention(nn.Module):
         mixed: Tensor = self.out((weights @ values_RHWd).transpose(1, 2).reshape(-1, dim))
         return mixed
 
+    def last(self, query_BD: Tensor, keys_BWD: Tensor, mask_BHW: Tensor) -> Tensor:
+        """The same for single positions, each over the keys of its own window, (B, D)."""
+        count, dim = query_BD.shape
+        shape = (count, -1, self.heads, dim // self.heads)
+        query_BH1d = self.query(query_BD).view(shape).transpose(1, 2)
+        keys_BHWd = self.key(keys_BWD).view(shape).transpose(1, 2)
+        values_BHWd = self.value(keys_BWD).view(shape).transpose(1, 2)
+        scores = query_BH1d @ keys_BHWd.transpose(2, 3) * (dim // self.heads) ** -0.5 + mask_BHW[:, :, None]
+        weights = self.dropout(scores.softmax(dim=-1))
+        mixed: Tensor = self.out((weights @ values_BHWd).reshape(count, dim))
+        return mixed
+
 
 class FeedForward(nn.Module):
     """Two layers with an activation between; `swiglu` multiplies a second projection in (Shazeer 2020, equation 6)."""
@@ -103,7 +116,16 @@ class LigrBlock(nn.Module):
     def forward(self, states_ND: Tensor, mask_RHWW: Tensor) -> Tensor:
         """The states after attention and feed-forward, (N, D)."""
         normed_ND = self.norms[0](states_ND)
-        mixed_ND = self.attention(normed_ND, normed_ND, mask_RHWW)
+        return self._passed(states_ND, self.attention(normed_ND, normed_ND, mask_RHWW))
+
+    def last(self, states_ND: Tensor, ends_B: Tensor, mask_BHW: Tensor) -> Tensor:
+        """The same of these positions alone, (B, D); the mask says what of its window each of them sees."""
+        width = mask_BHW.shape[-1]
+        normed_ND = self.norms[0](states_ND)
+        keys_BWD = normed_ND.view(-1, width, normed_ND.shape[1])[ends_B // width]
+        return self._passed(states_ND[ends_B], self.attention.last(normed_ND[ends_B], keys_BWD, mask_BHW))
+
+    def _passed(self, states_ND: Tensor, mixed_ND: Tensor) -> Tensor:
         states_ND = states_ND + self.dropout(mixed_ND * self.gates[0](states_ND).sigmoid())
         changed_ND = self.feed_forward(self.norms[1](states_ND))
         changed: Tensor = states_ND + self.dropout(changed_ND * self.gates[1](states_ND).sigmoid())
@@ -123,7 +145,17 @@ class SasrecBlock(nn.Module):
     def forward(self, states_ND: Tensor, mask_RHWW: Tensor) -> Tensor:
         """The states after attention and feed-forward, (N, D)."""
         query_ND = self.norms[0](states_ND)
-        normed_ND = self.norms[1](query_ND + self.dropout(self.attention(query_ND, states_ND, mask_RHWW)))
+        return self._passed(query_ND, self.attention(query_ND, states_ND, mask_RHWW))
+
+    def last(self, states_ND: Tensor, ends_B: Tensor, mask_BHW: Tensor) -> Tensor:
+        """The same of these positions alone, (B, D); the mask says what of its window each of them sees."""
+        width = mask_BHW.shape[-1]
+        query_BD = self.norms[0](states_ND[ends_B])
+        keys_BWD = states_ND.view(-1, width, states_ND.shape[1])[ends_B // width]
+        return self._passed(query_BD, self.attention.last(query_BD, keys_BWD, mask_BHW))
+
+    def _passed(self, query_ND: Tensor, mixed_ND: Tensor) -> Tensor:
+        normed_ND = self.norms[1](query_ND + self.dropout(mixed_ND))
         changed: Tensor = normed_ND + self.dropout(self.feed_forward(normed_ND))
         return changed
 

@@ -7,7 +7,7 @@ I rows, D width, F width of text vectors, U any subset of rows.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.batch import HistoryBatch
-from engine.network.blocks import BLOCKS, Activation, Bottleneck, Dropout
+from engine.network.blocks import BLOCKS, Activation, Bottleneck, Dropout, LigrBlock, SasrecBlock
 from engine.network.packing import Windows, pack
 
 ROW_BLOCK: Final = 1024
@@ -143,34 +143,36 @@ class SequenceModel(nn.Module):
             inputs_TD: Vectors of the items interacted with.
             batch: The same interactions, histories no longer than `config.length`.
         """
-        device = inputs_TD.device
         windows = pack(batch.lengths_B)
-        slots_T = torch.from_numpy(windows.slots_T).to(device)
-        types_T = torch.from_numpy(np.minimum(batch.types_T, self.config.types - 1).astype(np.int64)).to(device)
-        states_TD = inputs_TD * math.sqrt(self.config.dim) + self.positions(
-            torch.from_numpy(batch.positions_T).to(device)
-        )
-        states_TD = states_TD + self.types(types_T) + self.gaps(torch.from_numpy(gap_buckets(batch)).to(device))
-        empty_ND = states_TD.new_zeros(windows.count * windows.width, self.config.dim)
-        states_ND = self.dropout(empty_ND.index_copy(0, slots_T, states_TD))
-        mask_RHWW = self._mask(batch, windows, device)
-        for number, block in enumerate(self.blocks):
-            states_ND = block(states_ND, mask_RHWW)
-            if self.config.adapter:
-                states_ND = self.adapters[number](states_ND)
-        return self.outputs(self.norm(states_ND[slots_T]))
+        states_ND = self._laid(inputs_TD, batch, windows)
+        mask_RHWW = self._mask(batch, windows, states_ND.device)
+        for number in range(len(self.blocks)):
+            states_ND = self._adapted(number, self.blocks[number](states_ND, mask_RHWW))
+        return self.outputs(self.norm(states_ND[torch.from_numpy(windows.slots_T).to(states_ND.device)]))
 
     def user_vectors(self, batch: HistoryBatch) -> Tensor:
-        """The state after the last interaction of each history, zeros where there is none, (B, D)."""
+        """The state after the last interaction of each history, zeros where there is none, (B, D).
+
+        What `encode` says of those interactions, without the last block's states of all others.
+        """
         batch = batch.last(self.config.length)
         users_BD = self.item_table.new_zeros(len(batch), self.config.dim)
         if not len(batch.rows_T):
             return users_BD
-        rows_T = self.known(batch.rows_T)
-        states_TD = self.encode(self.vectors(self.item_table[rows_T], rows_T), batch)
-        held_B = torch.from_numpy(np.flatnonzero(batch.lengths_B)).to(states_TD.device)
-        ends_B = torch.from_numpy(np.cumsum(batch.lengths_B, dtype=np.int64) - 1).to(states_TD.device)
-        return users_BD.index_copy(0, held_B, states_TD[ends_B[held_B]])
+        rows_T, windows = self.known(batch.rows_T), pack(batch.lengths_B)
+        states_ND = self._laid(self.vectors(self.item_table[rows_T], rows_T), batch, windows)
+        device, top = states_ND.device, len(self.blocks) - 1
+        if top:
+            mask_RHWW = self._mask(batch, windows, device)
+            for number in range(top):
+                states_ND = self._adapted(number, self.blocks[number](states_ND, mask_RHWW))
+        held_B = np.flatnonzero(batch.lengths_B)
+        ends_B = windows.slots_T[np.cumsum(batch.lengths_B, dtype=np.int64)[held_B] - 1]
+        places_B = torch.from_numpy(ends_B).to(device)
+        mask_BHW = self._last_mask(batch, windows, ends_B, device)
+        last_BD = cast("LigrBlock | SasrecBlock", self.blocks[top]).last(states_ND, places_B, mask_BHW)
+        last_BD = self.outputs(self.norm(self._adapted(top, last_BD)))
+        return users_BD.index_copy(0, torch.from_numpy(held_B).to(device), last_BD)
 
     def item_vectors(self) -> Tensor:
         """Item vectors as they enter the dot product, (I, D)."""
@@ -224,6 +226,35 @@ class SequenceModel(nn.Module):
         """The rows as indices, 0 for those it does not have."""
         known_T = np.where((rows_T > 0) & (rows_T < self.rows), rows_T, 0).astype(np.int64)
         return torch.from_numpy(known_T).to(self.item_table.device)
+
+    def _laid(self, inputs_TD: Tensor, batch: HistoryBatch, windows: Windows) -> Tensor:
+        """What enters the first block, (N, D)."""
+        device = inputs_TD.device
+        types_T = torch.from_numpy(np.minimum(batch.types_T, self.config.types - 1).astype(np.int64)).to(device)
+        states_TD = inputs_TD * math.sqrt(self.config.dim) + self.positions(
+            torch.from_numpy(batch.positions_T).to(device)
+        )
+        states_TD = states_TD + self.types(types_T) + self.gaps(torch.from_numpy(gap_buckets(batch)).to(device))
+        empty_ND = states_TD.new_zeros(windows.count * windows.width, self.config.dim)
+        laid_ND: Tensor = self.dropout(empty_ND.index_copy(0, torch.from_numpy(windows.slots_T).to(device), states_TD))
+        return laid_ND
+
+    def _adapted(self, number: int, states: Tensor) -> Tensor:
+        adapted: Tensor = self.adapters[number](states) if self.config.adapter else states
+        return adapted
+
+    def _last_mask(
+        self, batch: HistoryBatch, windows: Windows, ends_B: NDArray[np.int64], device: torch.device
+    ) -> Tensor:
+        """The rows of `_mask` that belong to these positions, which are the last of their histories, (B, H, W)."""
+        window_B, place_B = np.divmod(ends_B, windows.width)
+        users_RW = windows.lay(batch.users_T, -1).reshape(windows.count, windows.width)
+        seen_BW = users_RW[window_B] == users_RW[window_B, place_B][:, None]
+        mask_B1W = torch.from_numpy(np.where(seen_BW, np.float32(0), np.float32(_UNSEEN))).to(device)[:, None]
+        if not self.config.recency:
+            return mask_B1W.expand(-1, self.config.heads, -1)
+        distance_BW = (place_B[:, None] - np.arange(windows.width)).clip(0, self.config.length - 1)
+        return mask_B1W + self.distances[:, torch.from_numpy(distance_BW).to(device)].transpose(0, 1)
 
     def _mask(self, batch: HistoryBatch, windows: Windows, device: torch.device) -> Tensor:
         users_RW = torch.from_numpy(windows.lay(batch.users_T, -1)).to(device).view(windows.count, windows.width)
