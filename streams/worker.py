@@ -39,7 +39,7 @@ from streams.state.lease import Lease
 from streams.state.outputs import Outputs
 from streams.state.progress import Progress
 from streams.state.review_changelog import Ends, ReviewChangelog
-from streams.state.table import UserTable
+from streams.state.table import DeclaredTables, UserTable
 from streams.state.user_states import UserStates
 from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
 from streams.triton import credentials
@@ -226,13 +226,14 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         broker_session_timeout=kafka.session_timeout_seconds,
         broker_heartbeat_interval=kafka.session_timeout_seconds / 6,
         broker_request_timeout=20.0,
-        broker_commit_interval=0.5,
+        broker_commit_interval=0.2,
         broker_max_poll_interval=60.0,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_FETCH_BYTES,
         stream_buffer_maxsize=_BUFFERED_BATCHES,
         stream_wait_empty=False,
         store="rocksdb://",
+        TableManager=DeclaredTables,
         datadir=str(settings.data_dir / settings.worker_id),
         table_standby_replicas=settings.state.standbys,
         topic_partitions=partitions,

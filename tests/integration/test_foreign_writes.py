@@ -183,7 +183,8 @@ async def test_a_late_tombstone_of_a_user_who_came_back_is_written_over(broker: 
 def test_recovery_keeps_the_state_that_reflects_more() -> None:
     recovered: dict[bytes, bytes | None] = {b"u1": UserState(offset=9).encode()}
 
-    def write(_: int, states: Sequence[tuple[bytes, bytes | None]], changelog_offset: int) -> None:
+    def write(_: int, states: Sequence[tuple[bytes, bytes | None]], changelog_offset: int, *, logged: bool) -> None:
+        assert not logged
         recovered.update(states)
         recovered[b"offset"] = str(changelog_offset).encode()
 
@@ -203,7 +204,7 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
         for at, (key, offset) in enumerate(values)
     ]
     records.append(SimpleNamespace(key=b"u3", value=None, offset=len(values), headers=()))
-    event: Any = SimpleNamespace(message=SimpleNamespace(partition=0, value=records))
+    event: Any = SimpleNamespace(message=SimpleNamespace(partition=0, offset=len(values), value=records))
     UserTable.apply_changelog_batch(table, [event])  # type: ignore[arg-type] # no more of a table is needed
     assert [source_offset(recovered[key]) for key in (b"u1", b"u2")] == [9, 8]
     assert recovered[b"u3"] is None

@@ -1,16 +1,76 @@
-"""The table writes what the changelog brings batch by batch: Faust's own buffer of 1000 would hold gigabytes."""
+"""The table writes what the changelog brings batch by batch, and a crash leaves it no offset without its states."""
 
+import asyncio
+import inspect
+import os
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import faust
+import pytest
+from faust.tables.manager import TableManager
 from prometheus_client import CollectorRegistry
 
 from streams.instruments import WorkerInstruments
-from streams.state.table import UserTable
+from streams.state.table import DeclaredTables, UserTable
+
+
+def user_table(folder: Path) -> UserTable:
+    app = faust.App("workers", store="rocksdb://", datadir=str(folder), topic_partitions=1)
+    table = UserTable(app, instruments=WorkerInstruments(CollectorRegistry()), name="histories", partitions=1)
+    table.prepare()
+    return table
 
 
 def test_few_batches_wait_in_memory_and_none_of_a_standby(tmp_path: Path) -> None:
-    app = faust.App("workers", store="rocksdb://", datadir=str(tmp_path), topic_partitions=1)
-    table = UserTable(app, instruments=WorkerInstruments(CollectorRegistry()), name="histories", partitions=1)
+    table = user_table(tmp_path)
     # With 1 for the active partitions, Faust reads on in what the worker itself writes.
     assert (table.recovery_buffer_size, table.standby_buffer_size) == (2, 1)
+
+
+def recover_and_die(folder: Path, *, then_written: bool) -> None:
+    table = user_table(folder)
+    for first in range(0, 3000, 1000):  # less than a write buffer: nothing is on the disk yet
+        states = [(b"u%d" % number, b"state") for number in range(first, first + 1000)]
+        table.write(0, states, first + 999, logged=False)
+    if then_written:
+        table.write(0, [(b"u0", b"newer")], 3000)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("then_written", [False, True])
+def test_a_crash_takes_recovered_states_with_their_offset_and_none_that_something_was_written_over(
+    tmp_path: Path, *, then_written: bool
+) -> None:
+    dying = get_context("spawn").Process(
+        target=recover_and_die, args=(tmp_path,), kwargs={"then_written": then_written}
+    )
+    dying.start()
+    dying.join(60)
+    table = user_table(tmp_path)
+    held = dict(table.scan(0, b"", 5000))
+    if then_written:
+        assert (table.changelog_offset(0), len(held), held[b"u0"], held[b"u2999"]) == (3000, 3000, b"newer", b"state")
+    else:
+        assert (table.changelog_offset(0), held) == (None, {})
+
+
+def test_a_finished_recovery_is_on_the_disk(tmp_path: Path) -> None:
+    table = user_table(tmp_path)
+    table.write(0, [(b"u1", b"state")], 7, logged=False)
+    assert not list(tmp_path.rglob("*.sst"))
+    asyncio.run(table.on_recovery_completed(set(), set()))
+    assert list(tmp_path.rglob("*.sst"))
+
+
+async def test_tables_begin_without_the_second_that_faust_waits(tmp_path: Path) -> None:
+    app = faust.App("workers", datadir=str(tmp_path), TableManager=DeclaredTables)
+    tables = app.tables
+    tables.sleep, tables._update_channels, tables._recovery = AsyncMock(), AsyncMock(), AsyncMock()
+    await tables.on_start()
+    tables.sleep.assert_not_awaited()
+    tables._update_channels.assert_awaited_once()
+    tables._recovery.start.assert_awaited_once()
+    theirs = [line.strip() for line in inspect.getsource(TableManager.on_start).splitlines() if "await" in line]
+    assert theirs == ["await self.sleep(1.0)", "await self._update_channels()", "await self.recovery.start()"]
