@@ -6,7 +6,7 @@ from typing import Final
 from streams.errors import RejectedEventError
 from streams.records import TYPE_CODES, Interaction
 from streams.settings import StateSettings
-from streams.state.user_state import Entry, UserState, digest_of, entry_bytes, entry_time, without_first
+from streams.state.user_state import Entry, UserState, digest_of, entry_bytes, entry_end, entry_time
 
 _DAY_MS: Final = 86_400_000
 _DIGEST_BYTES: Final = 8
@@ -73,11 +73,13 @@ class Fold:
 
     def trim(self, state: UserState) -> None:
         """Cut the history to its bounds: what stays is the same whether this is done after each event or each batch."""
-        while state.count > self._length or (
-            state.count > 1 and entry_time(state.entries) < state.newest - self._max_age_ms
-        ):
-            state.entries = without_first(state.entries)
-            state.count -= 1
+        entries, count, start = state.entries, state.count, 0
+        oldest = state.newest - self._max_age_ms
+        while count > self._length or (count > 1 and entry_time(entries, start) < oldest):
+            start = entry_end(entries, start)
+            count -= 1
+        if start:
+            state.entries, state.count = entries[start:], count
 
 
 def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:
@@ -97,7 +99,7 @@ def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:
 
 def _insert(state: UserState, timestamp: int, entry: bytes) -> bytes:
     """Place a late entry after all that are not younger."""
-    rest = state.entries
-    while rest and entry_time(rest) <= timestamp:
-        rest = without_first(rest)
-    return state.entries[: len(state.entries) - len(rest)] + entry + rest
+    entries, at = state.entries, 0
+    while at < len(entries) and entry_time(entries, at) <= timestamp:
+        at = entry_end(entries, at)
+    return entries[:at] + entry + entries[at:]

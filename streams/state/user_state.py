@@ -166,15 +166,15 @@ def entry_bytes(item_id: str, type_code: int, timestamp: int) -> bytes:
     return _ENTRY.pack(type_code, len(identifier), timestamp >> 32, timestamp & 0xFFFFFFFF) + identifier
 
 
-def entry_time(entries: bytes) -> int:
-    """Return the event time of the first entry."""
-    _, _, high, low = _ENTRY.unpack_from(entries)
+def entry_time(entries: bytes, at: int) -> int:
+    """Return the event time of the entry that begins there."""
+    _, _, high, low = _ENTRY.unpack_from(entries, at)
     return int(high << 32 | low)
 
 
-def without_first(entries: bytes) -> bytes:
-    """Return the entries but the oldest."""
-    return entries[_ENTRY.size + entries[1] :]
+def entry_end(entries: bytes, at: int) -> int:
+    """Return where the entry that begins there ends."""
+    return at + _ENTRY.size + entries[at + 1]
 
 
 def _sections(sections: bytes) -> Iterator[tuple[int, bytes]]:
