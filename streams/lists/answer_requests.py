@@ -40,12 +40,14 @@ class AnswerRequests:
             began = time.monotonic()
             delivery = self._outputs.delivery()
             asked: list[tuple[Request, int]] = []
+            rejected = 0
             for record in event.message.value:
                 try:
                     request = decode(_REQUEST, record.value)
                     asked.append((replace(request, user_id=self._pseudonym(request.user_id)), record.offset))
                 except RejectedEventError as why:
-                    self._dead_letters.send(record, why, delivery)
+                    self._dead_letters.send(event.message, record, why, delivery)
+                    rejected += 1
             partition = event.message.partition
             queries = [self._query(partition, request) for request, _ in asked]
             left = self._deadline_seconds - (time.monotonic() - began)
@@ -65,7 +67,7 @@ class AnswerRequests:
                 )
                 self._outputs.send(self._topic, request.user_id.encode(), encode(recommendation), delivery)
                 self._instruments.recommendations.labels(ranking.rung).inc()
-            await delivery.seal(len(event.message.value)).acknowledged()
+            await delivery.seal(len(asked) + rejected).acknowledged()
             await stream.ack(event)
             yield None
 

@@ -34,7 +34,7 @@ class AddItems:
                 try:
                     item_id = _item_id(record)
                 except RejectedEventError as why:
-                    self._dead_letters.send(record, why, delivery)
+                    self._dead_letters.send(event.message, record, why, delivery)
                     sent += 1
                     continue
                 if item_id not in self._catalogue.rows:

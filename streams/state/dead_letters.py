@@ -20,9 +20,9 @@ class DeadLetters:
         self._outputs = outputs
         self._instruments = instruments
 
-    def send(self, record: Any, why: RejectedEventError, delivery: Delivery) -> None:  # noqa: ANN401 - aiokafka's record
-        """Send one record, its key, value and headers unchanged; more headers say where it was and why it is here."""
-        source = (record.topic, record.partition, record.offset)
+    def send(self, message: Any, record: Any, why: RejectedEventError, delivery: Delivery) -> None:  # noqa: ANN401
+        """Send a record of a message, key, value and headers unchanged; more say where it was and why it is here."""
+        source = (message.topic, message.partition, record.offset)
         self.send_bytes(record.key, record.value, why, source, delivery, record.headers)
 
     def send_bytes(

@@ -3,7 +3,7 @@
 Batches of impressions go through keep-histories' own order of effects, so that no two agents write one user's state.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from streams.errors import RejectedEventError
@@ -32,10 +32,11 @@ class JoinImpressions:
         async for _ in self._keep_histories.run(stream, self.fold):
             yield None
 
-    def fold(self, partition: int, records: Sequence[Any], now_ms: int) -> FoldedBatch:
+    def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
         """Fold each record into its user's state, in order."""
         batch = FoldedBatch()
         for record in records:
+            batch.events += 1
             try:
                 impression = decode_impression(record.value, now_ms, self._max_future_ms)
             except RejectedEventError as why:

@@ -8,7 +8,7 @@ of the changelog, and the next batch is folded while this one waits.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ _MANY_STATES: Final = 500
 """Written in a thread of their own, while the next batch is folded; fewer are sooner written than handed over."""
 
 
-Folding = Callable[[int, Sequence[Any], int], FoldedBatch]
+Folding = Callable[[int, Iterable[Any], int], FoldedBatch]
 """Folds the records of a partition; the last argument is the time, epoch milliseconds."""
 
 
@@ -206,7 +206,7 @@ class KeepHistories:
             self._in_flight[partition].end(1)
             return 0
         self._send_states(changed, partition, changelog, tombstone_headers(before_day))
-        self._count(folded, 0)
+        self._count(folded)
         batch = _Batch(
             None, partition, 1, generation, time.monotonic(), folded, changed, [], [], [], changelog.seal(len(changed)),
             self._outputs.delivery().seal(0), 0.0,
@@ -248,10 +248,10 @@ class KeepHistories:
         exposed = late if self._serving.emit_examples else []
         changelog = self._outputs.delivery()
         self._send_states(changed, message.partition, changelog)
-        others = self._send_others(folded, message.partition)
+        others = self._send_others(folded, message)
+        self._count(folded)
         events = len(message.value)
-        self._count(folded, events)
-        message.value = event.value = None  # 16,000 records, which would otherwise live until the batch is acknowledged
+        message.value = event.value = None  # 2 MB, which would otherwise live until the batch is acknowledged
         return _Batch(
             event, message.partition, events, message.generation_id, began, folded, changed, answers, queries, exposed,
             changelog.seal(len(changed)), others, time.monotonic() - began,
@@ -265,24 +265,25 @@ class KeepHistories:
             touched.state.in_flight += 1
             self._outputs.send(topic, touched.key, touched.value, changelog, partition=partition, headers=headers)
 
-    def _send_others(self, folded: FoldedBatch, partition: int) -> Delivery:
+    def _send_others(self, folded: FoldedBatch, message: Any) -> Delivery:  # noqa: ANN401
         delivery = self._outputs.delivery()
         for item_id in folded.new_items:
             self._outputs.send(self._rows_topic, item_id.encode(), b"{}", delivery)
         for record, why in folded.rejected:
-            self._dead_letters.send(record, why, delivery)
+            self._dead_letters.send(message, record, why, delivery)
         for user_id, value, why in folded.broken:
-            source = (self._table.changelog_topic_name, partition, -1)
+            source = (self._table.changelog_topic_name, message.partition, -1)
             self._dead_letters.send_bytes(user_id.encode(), value, why, source, delivery)
         return delivery.seal(len(folded.new_items) + len(folded.rejected) + len(folded.broken))
 
-    def _count(self, folded: FoldedBatch, events: int) -> None:
-        if events:
-            self._instruments.batch_events.observe(events)
+    def _count(self, folded: FoldedBatch) -> None:
+        if folded.events:
+            self._instruments.batch_events.observe(folded.events)
         for fate, count in folded.fates.items():
             self._instruments.impressions.labels(fate).inc(count)
         for name, count in folded.types.items():
-            self._instruments.interactions.labels(name).inc(count)
+            if count:
+                self._instruments.interactions.labels(name).inc(count)
         self._instruments.replayed.inc(folded.replayed)
         self._instruments.duplicates.inc(folded.duplicates)
 

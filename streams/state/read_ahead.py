@@ -12,6 +12,8 @@ from typing import Any, Final
 from aiokafka.consumer.fetcher import Fetcher
 from faust.types import TP
 
+from streams.state.unpacking import Records
+
 _HELD_RECORDS: Final = 1000
 """With more at hand nothing is taken until somebody asks: one fetch is then here and the next one in aiokafka."""
 _FETCH_SECONDS: Final = 1.0
@@ -21,7 +23,7 @@ _FETCH_SECONDS: Final = 1.0
 class _Run:
     """Records of a partition, one after another."""
 
-    records: list[Any]
+    records: Records
     assignment: Any
     end: int
     """aiokafka's position after them: it is another as soon as anybody seeks."""
@@ -38,7 +40,7 @@ class ReadAhead:
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
-    async def take(self, partitions: Collection[TP], seconds: float) -> dict[TP, list[Any]]:
+    async def take(self, partitions: Collection[TP], seconds: float) -> dict[TP, Records]:
         """Return the records at hand of these partitions; wait for the first ones.
 
         Args:
@@ -80,7 +82,7 @@ class ReadAhead:
     async def _read(self) -> None:
         while True:
             records = await self._fetcher.fetched_records(self._partitions, timeout=_FETCH_SECONDS)
-            for tp, found in records.items():
+            for tp, [found] in records.items():
                 self._add(tp, found)
             if records:
                 self._came.set()
@@ -88,13 +90,13 @@ class ReadAhead:
                 self._room.clear()
                 await self._room.wait()
 
-    def _add(self, tp: TP, records: list[Any]) -> None:
+    def _add(self, tp: TP, records: Records) -> None:
         assignment = self._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
         end = assignment.state_value(tp).position
         run = self._runs.get(tp)
         self._held += len(records)
-        if run and run.assignment is assignment and run.end <= records[0].offset:
-            run.records += records
+        if run and run.assignment is assignment and run.end == records.first_offset:
+            run.records.extend(records)
             run.end = end
             return
         self._held -= len(run.records) if run else 0

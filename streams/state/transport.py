@@ -1,4 +1,4 @@
-"""Kafka -> agents: one message a fetched partition batch, its value the list of records.
+"""Kafka -> agents: one message a fetched partition batch, its value the records.
 
 Stock Faust makes a message, an event, a queue entry and an ack of every record: 15,000 records/s with an agent that
 does nothing. Batches make that cost once a fetch; group membership, assignment, recovery and standbys remain Faust's.
@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP, ConsumerMessage, Message
 
 from streams.state.read_ahead import ReadAhead
+from streams.state.unpacking import FetchedResults, Records
 
 FETCH_WAIT_MS: Final = 100
 """What Kafka waits for records to come. One request is under way at a time, and one that was sent while a partition's
@@ -36,6 +37,7 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # f
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001
         fetcher._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        fetcher._records = FetchedResults()  # noqa: SLF001 # nothing is assigned yet, so nothing was fetched
         self._read_ahead = ReadAhead(fetcher)
 
     async def on_thread_stop(self) -> None:
@@ -43,12 +45,12 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # f
         await self._read_ahead.stop()
         await super().on_thread_stop()
 
-    async def getmany(self, active_partitions: AbstractSet[TP], timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+    async def getmany(self, active_partitions: AbstractSet[TP], timeout: float) -> dict[TP, Records]:  # noqa: ASYNC109
         """Return the records at hand, however many."""
-        found: dict[TP, list[Any]] = await self.call_thread(self._take, active_partitions, timeout)
+        found: dict[TP, Records] = await self.call_thread(self._take, active_partitions, timeout)
         return found
 
-    async def _take(self, partitions: AbstractSet[TP], seconds: float) -> dict[TP, list[Any]]:
+    async def _take(self, partitions: AbstractSet[TP], seconds: float) -> dict[TP, Records]:
         if not self.consumer.flow_active:
             return {}
         if self._consumer._closed:  # noqa: SLF001
@@ -78,12 +80,12 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc] # faust has no types he
         if not self.flow_active or seeks != self._seeks:  # of before or after: nobody can tell
             await self._seek_back()
             return
-        for tp, batch in records.items():
+        for tp, fetched in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
-            if batch and (active is None or tp in active or tp in self._buffered_partitions):
+            if fetched and (active is None or tp in active or tp in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                message = _message(tp, batch, generation)
+                message = _message(tp, fetched, generation)
                 if self.app.topics.acks_enabled_for(tp.topic):
                     run = self._runs[tp]
                     message.after, message.begun = run[-1] if run else None, False
@@ -161,17 +163,16 @@ class Transport(aiokafka.Transport):  # type: ignore[misc] # faust has no types 
     Consumer = Consumer
 
 
-def _message(tp: TP, batch: list[Any], generation: int) -> ConsumerMessage:
-    last = batch[-1]
+def _message(tp: TP, records: Records, generation: int) -> ConsumerMessage:
     return ConsumerMessage(
-        topic=last.topic,
-        partition=last.partition,
-        offset=last.offset,
-        timestamp=last.timestamp / 1000.0,
-        timestamp_type=last.timestamp_type,
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=records.last_offset,
+        timestamp=0.0,  # each record has its own
+        timestamp_type=0,
         headers=None,
         key=None,
-        value=batch,
+        value=records,
         checksum=None,
         serialized_key_size=0,
         serialized_value_size=0,

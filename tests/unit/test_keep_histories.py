@@ -114,13 +114,12 @@ class Stream:
     async def events(self) -> AsyncIterator[Any]:
         for batch in self._batches:
             records = [
-                SimpleNamespace(
-                    topic="headrace.interactions", partition=0, offset=offset, key=b"u1", value=value, timestamp=NOON,
-                    headers=(),
-                )
+                SimpleNamespace(offset=offset, key=b"u1", value=value, timestamp=NOON, headers=())
                 for offset, value in batch
-            ]  # fmt: skip
-            message = SimpleNamespace(partition=0, offset=records[-1].offset, generation_id=1, value=records)
+            ]
+            message = SimpleNamespace(
+                topic="headrace.interactions", partition=0, offset=records[-1].offset, generation_id=1, value=records
+            )
             yield SimpleNamespace(message=message, value=records)
 
     async def ack(self, event: Any) -> None:

@@ -50,10 +50,10 @@ class Items:
 
     def __init__(self, *records: tuple[bytes | None, bytes | None]) -> None:
         made = [
-            SimpleNamespace(topic="headrace.items", partition=0, offset=offset, key=key, value=value, headers=())
+            SimpleNamespace(offset=offset, key=key, value=value, headers=())
             for offset, (key, value) in enumerate(records)
         ]
-        self.event = SimpleNamespace(message=SimpleNamespace(value=made))
+        self.event = SimpleNamespace(message=SimpleNamespace(topic="headrace.items", partition=0, value=made))
         self.finished = False
 
     def noack(self) -> "Items":
@@ -76,11 +76,10 @@ async def test_a_rejected_record_keeps_its_bytes_and_headers_and_says_where_it_w
     instruments: WorkerInstruments,
 ) -> None:
     sent = Sent()
-    record = SimpleNamespace(
-        topic="t", partition=2, offset=7, key=b"k", value=b"\xff", headers=(("trace", b"1"), ("reason", b"theirs"))
-    )
+    message = SimpleNamespace(topic="t", partition=2)
+    record = SimpleNamespace(offset=7, key=b"k", value=b"\xff", headers=[("trace", b"1"), ("reason", b"theirs")])
     why = RejectedEventError("wrong_type", "x" * 1000, "user_id")
-    DeadLetters("dead", sent, instruments).send(record, why, SentDelivery())  # type: ignore[arg-type]
+    DeadLetters("dead", sent, instruments).send(message, record, why, SentDelivery())  # type: ignore[arg-type]
     [(topic, key, value, headers)] = sent.records
     assert (topic, key, value) == ("dead", b"k", b"\xff")
     assert len(headers.pop("detail").decode()) == MAX_DETAIL

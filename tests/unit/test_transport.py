@@ -13,6 +13,7 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from streams.state.transport import Consumer, ConsumerThread, _message
+from streams.state.unpacking import FetchedResults
 
 INTERACTIONS = TP("interactions", 0)
 
@@ -54,13 +55,11 @@ def test_a_batch_that_a_rebalance_dropped_holds_the_commit_back_until_the_partit
     assert INTERACTIONS not in consumer._runs
 
 
-def test_a_message_is_a_batch_that_ends_at_its_last_record() -> None:
-    records = [
-        SimpleNamespace(topic="interactions", partition=0, offset=offset, timestamp=1000, timestamp_type=0)
-        for offset in (4, 5, 7)
-    ]
+def test_a_message_is_a_batch_that_ends_where_its_records_do() -> None:
+    records: Any = SimpleNamespace(last_offset=7)
     message = _message(INTERACTIONS, records, 3)
-    assert (message.offset, message.value, message.generation_id) == (7, records, 3)
+    assert (message.topic, message.partition, message.offset) == ("interactions", 0, 7)
+    assert (message.value, message.generation_id) == (records, 3)
 
 
 async def test_a_consumer_whose_flow_is_stopped_delivers_nothing_and_goes_back(consumer: Consumer) -> None:
@@ -114,7 +113,6 @@ async def test_what_was_being_fetched_during_a_seek_is_fetched_again(consumer: C
 
 
 async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consumer) -> None:
-    fields = {"topic": "interactions", "partition": 0, "timestamp": 1000, "timestamp_type": 0}
     monitor = SimpleNamespace(track_tp_end_offset=lambda *_: None)
     topics = SimpleNamespace(acks_enabled_for=lambda _: True)
     consumer.app = SimpleNamespace(consumer_generation_id=1, monitor=monitor, topics=topics)
@@ -124,7 +122,7 @@ async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consume
     consumer.beacon = SimpleNamespace(root=None)
     found = []
     for offset in (4, 5):
-        records = [SimpleNamespace(offset=offset, **fields)]
+        records = SimpleNamespace(last_offset=offset)
         consumer._wait_next_records = AsyncMock(return_value=({INTERACTIONS: records}, None))
         found += [message async for _, message in consumer.getmany(1.0)]
     assert [(message.offset, message.begun) for message in found] == [(4, False), (5, False)]
@@ -159,6 +157,7 @@ async def test_a_fetch_that_leaves_a_busy_partition_out_does_not_hold_it_back_fo
 
     monkeypatch.setattr(aiokafka.AIOKafkaConsumerThread, "on_start", start)
     await ConsumerThread.on_start(object.__new__(ConsumerThread))
-    assert vars(fetcher) == {"_fetch_max_wait_ms": 100}
-    used = inspect.getsource(Fetcher._get_actions_per_node)
+    assert isinstance(fetcher._records, FetchedResults)
+    assert fetcher._fetch_max_wait_ms == 100
+    used = inspect.getsource(Fetcher._get_actions_per_node) + inspect.getsource(Fetcher._proc_fetch_request)
     assert all(f"self.{name}" in used for name in vars(fetcher)), "aiokafka has other names for them"
