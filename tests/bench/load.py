@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Iterable, Iterator, Sequence
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -22,9 +23,27 @@ def interaction_of(number: int, users: int, items: int, draw: random.Random) -> 
 
 def fill(broker: str, topic: str, events: int, users: int, partitions: int = 4, items: int = 4000) -> None:
     """Create the topic and write the events, as a fast producer would."""
+    create(broker, topic, partitions)
+    send(broker, topic, records(events, users, items))
+
+
+def create(broker: str, topic: str, partitions: int) -> None:
+    """Create a topic."""
     admin = AdminClient({"bootstrap.servers": broker})
     for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
         future.result(20)
+
+
+def records(events: int, users: int, items: int = 4000) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values."""
+    draw = random.Random(1)
+    for number in range(events):
+        event = interaction_of(number, users, items, draw)
+        yield event.user_id.encode(), encode(event)
+
+
+def send(broker: str, topic: str, events: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write keys and values."""
     producer = Producer(
         {
             "bootstrap.servers": broker,
@@ -33,10 +52,8 @@ def fill(broker: str, topic: str, events: int, users: int, partitions: int = 4, 
             "queue.buffering.max.messages": 2_000_000,
         }
     )
-    draw = random.Random(1)
-    for number in range(events):
-        event = interaction_of(number, users, items, draw)
-        producer.produce(topic, encode(event), event.user_id.encode())
+    for number, (key, value) in enumerate(events):
+        producer.produce(topic, value, key)
         if number % 10_000 == 0:
             producer.poll(0)
     producer.flush()
@@ -66,3 +83,23 @@ class Watch:
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
+
+
+class Together:
+    """Several watches as one."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+
+    def committed(self) -> int:
+        """Return the events that the groups have done with, together."""
+        return sum(watch.committed() for watch in self._watches)
+
+    def written(self) -> int:
+        """Return the records in the topics, together."""
+        return sum(watch.written() for watch in self._watches)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for watch in self._watches:
+            watch.close()

@@ -14,15 +14,18 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 
 import psutil
+from confluent_kafka import ConsumerGroupState
+from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 from tests.bench import http, latency
-from tests.bench.load import Watch, fill
+from tests.bench.load import Together, Watch, create, fill, records, send
 
 PEERS = Path(__file__).parent / "peers"
 DEADLINE_SECONDS = 240
@@ -79,7 +82,9 @@ def peer(python: str | Path, script: str, broker: str, topic: str, group: str, f
     return Contestant([str(python), str(PEERS / script), broker, topic, group, str(folder), str(events)])
 
 
-def timed(contestants: list[Contestant], watch: Watch, changelog: Watch, events: int) -> dict[str, float]:
+def timed(
+    contestants: list[Contestant], watch: Watch | Together, changelog: Watch | Together, events: int
+) -> dict[str, float]:
     """Wait until the events are committed; return events/s and CPU microseconds an event."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     began, cpu = 0.0, 0.0
@@ -102,20 +107,72 @@ def timed(contestants: list[Contestant], watch: Watch, changelog: Watch, events:
         changelog.close()
 
 
-def run_headrace(
-    broker: str, prefix: str, events: int, users: int, *, partitions: int = 4, workers: int = 1
-) -> dict[str, float]:
+def run_headrace(broker: str, prefix: str, events: int, users: int, *, partitions: int = 4) -> dict[str, float]:
     """Measure the worker on a topic of its own."""
     fill(broker, f"{prefix}interactions", events, users, partitions)
     group = f"{prefix}workers"
     with tempfile.TemporaryDirectory() as folder:
-        started = [headrace(broker, prefix, Path(folder), f"worker-{n}") for n in range(1, workers + 1)]
         return timed(
-            started,
+            [headrace(broker, prefix, Path(folder))],
             Watch(broker, group, f"{prefix}interactions", partitions),
             Watch(broker, "watch", f"{group}-histories-changelog", partitions),
             events,
         )
+
+
+def scaling(broker: str, events: int, users: int) -> dict[str, float]:
+    """Measure two workers over one, and over one bare loop two that know nothing of each other: the machine's limit."""
+    one, two = (_joined_first(broker, f"w{workers}.", events, users, workers) for workers in (1, 2))
+    fill(broker, "loops", events, users)
+    loop, loops = (_raw_loops(broker, count, events) for count in (1, 2))
+    return {
+        "one_worker": one["events_per_second"],
+        "two_workers": round(two["events_per_second"] / one["events_per_second"], 2),
+        "one_loop": loop["events_per_second"],
+        "two_loops": round(loops["events_per_second"] / loop["events_per_second"], 2),
+    }
+
+
+def _joined_first(broker: str, prefix: str, events: int, users: int, workers: int) -> dict[str, float]:
+    """Measure workers that share the partitions before the first event comes; it is sent while they fold."""
+    topic, group, prepared = f"{prefix}interactions", f"{prefix}workers", list(records(events, users))
+    create(broker, topic, 4)
+    admin = AdminClient({"bootstrap.servers": broker})
+    with tempfile.TemporaryDirectory() as folder:
+        started = [headrace(broker, prefix, Path(folder), f"worker-{n}") for n in range(1, workers + 1)]
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not _shared(admin, group, workers) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        sending = Thread(target=send, args=(broker, topic, prepared))
+        sending.start()
+        found = timed(
+            started, Watch(broker, group, topic, 4), Watch(broker, "watch", f"{group}-histories-changelog", 4), events
+        )
+        sending.join()
+        return found
+
+
+def _shared(admin: AdminClient, group: str, workers: int) -> bool:
+    found = admin.describe_consumer_groups([group])[group].result(20)
+    parts = [member.assignment.topic_partitions for member in found.members if member.assignment]
+    return found.state == ConsumerGroupState.STABLE and len(parts) == workers and all(parts)
+
+
+def _raw_loops(broker: str, count: int, events: int) -> dict[str, float]:
+    """Measure bare loops that each read all of the topic."""
+    groups = [f"loop-{count}-{n}" for n in range(count)]
+    for group in groups:
+        create(broker, f"{group}-changelog", 4)
+    with tempfile.TemporaryDirectory() as folder:
+        started = [
+            peer(
+                sys.executable, "raw.py", broker, "loops", group, Path(folder) / group, events + 1
+            )  # until it is stopped
+            for group in groups
+        ]
+        watches = [Watch(broker, group, "loops", 4) for group in groups]
+        changelogs = [Watch(broker, "watch", f"{group}-changelog", 4) for group in groups]
+        return timed(started, Together(watches), Together(changelogs), count * events)
 
 
 def run_peers(broker: str, events: int, users: int, quix: Path | None) -> dict[str, dict[str, float]]:
@@ -158,9 +215,7 @@ def main() -> None:
             if "peers" in arguments.only:
                 report |= _side_by_side(run_peers(broker, arguments.events, arguments.users, arguments.quix))
             if "scaling" in arguments.only:
-                one = run_headrace(broker, "w1.", arguments.events, arguments.users)
-                two = run_headrace(broker, "w2.", arguments.events, arguments.users, workers=2)
-                report["scaling"] = {"two_workers": round(two["events_per_second"] / one["events_per_second"], 2)}
+                report["scaling"] = scaling(broker, arguments.events, arguments.users)
             if "flatness" in arguments.only:
                 report["flatness"] = _flatness(broker, arguments.events)
         if "latency" in arguments.only:
