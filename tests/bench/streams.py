@@ -61,7 +61,7 @@ class Contestant:
             self._process.wait()
 
 
-def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1") -> Contestant:
+def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1", partitions: int = 4) -> Contestant:
     """Start a worker that folds and answers nothing."""
     return Contestant(
         [sys.executable, "-m", "streams", "worker"],
@@ -73,6 +73,7 @@ def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1") -> 
             "HEADRACE_HTTP__PORT": str(free_port()),
             "HEADRACE_SERVING__RECOMMEND": "false",
             "HEADRACE_STATE__STANDBYS": "0",
+            "HEADRACE_KAFKA__PARTITIONS": str(partitions),
         },
     )
 
@@ -113,7 +114,7 @@ def run_headrace(broker: str, prefix: str, events: int, users: int, *, partition
     group = f"{prefix}workers"
     with tempfile.TemporaryDirectory() as folder:
         return timed(
-            [headrace(broker, prefix, Path(folder))],
+            [headrace(broker, prefix, Path(folder), partitions=partitions)],
             Watch(broker, group, f"{prefix}interactions", partitions),
             Watch(broker, "watch", f"{group}-histories-changelog", partitions),
             events,
