@@ -226,7 +226,7 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         broker_session_timeout=kafka.session_timeout_seconds,
         broker_heartbeat_interval=kafka.session_timeout_seconds / 6,
         broker_request_timeout=20.0,
-        broker_commit_interval=0.2,
+        broker_commit_interval=0.3,
         broker_max_poll_interval=60.0,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_FETCH_BYTES,
