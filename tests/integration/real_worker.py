@@ -161,8 +161,7 @@ class Deployment:
         child = Child(name, [*COMMAND, "worker"], log_file=self.folder / f"{name}.log", environment=environment)
         worker = RealWorker(child, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0, trust_env=False))
         self.workers.append(worker)
-        child.wait_until(lambda: worker.ready, DEADLINE_SECONDS)
-        until(lambda: worker.ready and worker.partitions)
+        child.wait_until(lambda: worker.ready and bool(worker.partitions), DEADLINE_SECONDS)
         return worker
 
     def send(self, topic: str, key: str | bytes | None, value: object, **extra: Any) -> tuple[int, int]:
