@@ -12,3 +12,12 @@ def interaction(**fields: Any) -> Interaction:
     """Return a click of u1 on i1 at NOON, or what the fields say."""
     valid = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "click", "timestamp": NOON}
     return Interaction(**{**valid, **fields})
+
+
+class KafkaBatch(list[Any]):
+    """Records as aiokafka's C code gives them out."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record's."""
+        return int(self[-1].offset) + 1

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-MOST: Final = 32_000
-"""Events."""
-LEAST: Final = 2_000
+MOST: Final = 4 * 1024 * 1024
+"""Bytes: two whole fetches."""
+LEAST: Final = MOST // 16
 """What the smallest batch counts."""
 
 
@@ -23,13 +23,13 @@ class InFlight:
         self._turn = asyncio.Lock()
         self._less = asyncio.Event()
 
-    async def begin(self, events: int) -> None:
-        """Wait for room for a batch; call `end` with the same number."""
-        await self._begin(_load(events))
+    async def begin(self, size: int) -> None:
+        """Wait for room for a batch of so many bytes; call `end` with the same number."""
+        await self._begin(_load(size))
 
-    def end(self, events: int) -> None:
+    def end(self, size: int) -> None:
         """Make room."""
-        self._end(_load(events))
+        self._end(_load(size))
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -52,5 +52,5 @@ class InFlight:
         self._less.set()
 
 
-def _load(events: int) -> int:
-    return max(LEAST, events)
+def _load(size: int) -> int:
+    return max(LEAST, size)

@@ -58,7 +58,7 @@ class _Batch:
 
     event: Any
     partition: int
-    events: int
+    size: int
     generation: int
     began: float
     folded: FoldedBatch
@@ -125,10 +125,10 @@ class KeepHistories:
     async def run(self, stream: Any, fold: Folding) -> AsyncIterator[None]:  # noqa: ANN401
         """Fold batch after batch; what follows the fold goes on beside the next one."""
         async for event in stream.noack().events():
-            partition, events = event.message.partition, len(event.message.value)
-            await self._in_flight[partition].begin(events)
+            partition, size = event.message.partition, event.message.value.size
+            await self._in_flight[partition].begin(size)
             if self._ending or self._moving or event.message.generation_id != self._generation():
-                self._in_flight[partition].end(events)  # it was fetched before a rebalance and will come again
+                self._in_flight[partition].end(size)  # it was fetched before a rebalance and will come again
                 continue
             try:
                 _refuse_gap(event.message)
@@ -250,10 +250,10 @@ class KeepHistories:
         self._send_states(changed, message.partition, changelog)
         others = self._send_others(folded, message)
         self._count(folded)
-        events = len(message.value)
+        size = message.value.size
         message.value = event.value = None  # 2 MB, which would otherwise live until the batch is acknowledged
         return _Batch(
-            event, message.partition, events, message.generation_id, began, folded, changed, answers, queries, exposed,
+            event, message.partition, size, message.generation_id, began, folded, changed, answers, queries, exposed,
             changelog.seal(len(changed)), others, time.monotonic() - began,
         )  # fmt: skip
 
@@ -312,7 +312,7 @@ class KeepHistories:
         finally:
             scoring.cancel()
             batch.stored.set()
-            self._in_flight[batch.partition].end(batch.events)
+            self._in_flight[batch.partition].end(batch.size)
 
     def _fail(self, exc: Exception) -> None:
         self._failure = self._failure or exc

@@ -14,7 +14,7 @@ from faust.types import TP
 
 from streams.state.unpacking import Records
 
-_HELD_RECORDS: Final = 1000
+_HELD_BYTES: Final = 256 * 1024
 """With more at hand nothing is taken until somebody asks: one fetch is then here and the next one in aiokafka."""
 _FETCH_SECONDS: Final = 1.0
 
@@ -61,7 +61,7 @@ class ReadAhead:
                 self._reading = None
                 reading.result()
         found = {tp: self._runs.pop(tp) for tp in list(self._runs) if tp in partitions}
-        self._held -= sum(len(run.records) for run in found.values())
+        self._held -= sum(run.records.size for run in found.values())
         self._room.set()
         return {tp: run.records for tp, run in found.items() if self._follows(tp, run)}
 
@@ -86,7 +86,7 @@ class ReadAhead:
                 self._add(tp, found)
             if records:
                 self._came.set()
-            while self._held > _HELD_RECORDS:
+            while self._held > _HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
@@ -94,12 +94,12 @@ class ReadAhead:
         assignment = self._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
         end = assignment.state_value(tp).position
         run = self._runs.get(tp)
-        self._held += len(records)
+        self._held += records.size
         if run and run.assignment is assignment and run.end == records.first_offset:
             run.records.extend(records)
             run.end = end
             return
-        self._held -= len(run.records) if run else 0
+        self._held -= run.records.size if run else 0
         self._runs[tp] = _Run(records, assignment, end)
 
     def _follows(self, tp: TP, run: _Run) -> bool:

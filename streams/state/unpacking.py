@@ -30,21 +30,20 @@ class FetchedResults(OrderedDict[Any, Any]):
 class Records:
     """What was fetched of one partition, in order; to be read once."""
 
-    def __init__(self, first_offset: int, batches: Sequence[Any]) -> None:
+    def __init__(self, first_offset: int, batches: Sequence[Any], size: int) -> None:
         self.first_offset = first_offset
         """Where the fetch began; records before it are left out: a Kafka batch is sent whole."""
         self.last_offset: int = batches[-1].next_offset - 1
         """Up to which it reaches, also when that record was compacted away."""
+        self.size = size
+        """Bytes, as they were fetched."""
         self._fetches = [(first_offset, batches)]
-
-    def __len__(self) -> int:
-        """Return how many records there are at most: as many as offsets, of which some may have been compacted away."""
-        return self.last_offset + 1 - self.first_offset
 
     def extend(self, later: "Records") -> None:
         """Add what was fetched right after it."""
         self._fetches += later._fetches  # noqa: SLF001 - of its own kind
         self.last_offset = later.last_offset
+        self.size += later.size
 
     def __iter__(self) -> Iterator[Any]:
         """Unpack record by record.
@@ -77,7 +76,7 @@ class _Fetched:
         Raises:
             CorruptRecordException: a batch does not match its checksum.
         """
-        first_offset, batches = self.next_fetch_offset, []
+        first_offset, size, batches = self.next_fetch_offset, self._records.size_in_bytes(), []
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
@@ -86,4 +85,4 @@ class _Fetched:
             if not batch.is_control_batch:
                 batches.append(batch)
         if batches:
-            yield Records(first_offset, batches)
+            yield Records(first_offset, batches, size)

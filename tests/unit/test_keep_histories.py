@@ -18,9 +18,10 @@ from streams.state.keep_histories import HungBatchError, KeepHistories, SkippedB
 from streams.state.lease import Lease
 from streams.state.outputs import NotAcknowledgedError
 from streams.state.progress import Progress
+from streams.state.unpacking import Records
 from streams.state.user_state import UserState, decode_state
 from streams.state.user_states import UserStates
-from tests.builders import NOON, interaction
+from tests.builders import NOON, KafkaBatch, interaction
 
 CHANGELOG = "changelog"
 
@@ -117,10 +118,11 @@ class Stream:
                 SimpleNamespace(offset=offset, key=b"u1", value=value, timestamp=NOON, headers=())
                 for offset, value in batch
             ]
+            value = Records(records[0].offset, [KafkaBatch(records)], 100)
             message = SimpleNamespace(
-                topic="headrace.interactions", partition=0, offset=records[-1].offset, generation_id=1, value=records
+                topic="headrace.interactions", partition=0, offset=value.last_offset, generation_id=1, value=value
             )
-            yield SimpleNamespace(message=message, value=records)
+            yield SimpleNamespace(message=message, value=value)
 
     async def ack(self, event: Any) -> None:
         self._journal.append(f"finished {event.message.offset}")

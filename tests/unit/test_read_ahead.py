@@ -1,25 +1,18 @@
 """Records are taken from aiokafka as they come, and dropped where somebody seeks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faust.types import TP
 
-from streams.state.read_ahead import _HELD_RECORDS, ReadAhead
+from streams.state.read_ahead import _HELD_BYTES, ReadAhead
 from streams.state.unpacking import Records
+from tests.builders import KafkaBatch
 
 A, B = TP("interactions", 0), TP("interactions", 1)
-
-
-class Batch(list[SimpleNamespace]):
-    """A Kafka batch of records with these offsets."""
-
-    def __init__(self, offsets: Sequence[int]) -> None:
-        super().__init__(SimpleNamespace(offset=offset) for offset in offsets)
-        self.next_offset = offsets[-1] + 1
 
 
 class Fetcher:
@@ -43,8 +36,10 @@ class Fetcher:
         self.assignment = SimpleNamespace(active=True, state_value=state)
         return self.assignment
 
-    def arrive(self, tp: TP, *offsets: int) -> None:
-        self.arrived[tp] = [Records(offsets[0], [Batch(offsets)])]
+    def arrive(self, tp: TP, *offsets: int, size: int = 100) -> None:
+        self.arrived[tp] = [
+            Records(offsets[0], [KafkaBatch(SimpleNamespace(offset=offset) for offset in offsets)], size)
+        ]
         self._news.set()
 
     def fail(self, failure: Exception) -> None:
@@ -146,7 +141,7 @@ async def test_a_partition_that_is_not_wanted_keeps_its_records(ahead: ReadAhead
 
 
 async def test_with_much_at_hand_the_rest_stays_with_aiokafka(ahead: ReadAhead, fetcher: Fetcher) -> None:
-    fetcher.arrive(A, *range(_HELD_RECORDS + 1))
+    fetcher.arrive(A, 0, size=_HELD_BYTES + 1)
     await settle()
     fetcher.arrive(B, 0)
     await settle()
