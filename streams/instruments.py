@@ -46,6 +46,12 @@ class WorkerInstruments:
         self.items_recommended = Counter(
             "headrace_recommended_items", "Items in those lists, by what proposed them.", ["source"], registry=registry
         )
+        self.listed_items = Counter(
+            "headrace_listed_items",
+            "Items in lists, by whether anybody had touched them when the newest generation was made.",
+            ["touched"],
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "headrace_stage_seconds",
             "Time a batch spends in a stage.",

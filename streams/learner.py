@@ -1,4 +1,4 @@
-"""examples -> weights: predict, score, learn, and publish what was learned about every second.
+"""examples, items -> weights: predict, score, learn, and publish what was learned about every second.
 
 Each outcome is learned once: the checkpoint holds how far every partition of `examples` was read and, for each
 partition of `interactions`, which offsets were learned. What comes after the checkpoint is learned again by
@@ -21,6 +21,7 @@ from engine.online.examples import Examples
 from engine.online.guards import SpoiledError
 from engine.online.prequential import OnlineLearner
 from engine.online.quality import Quality
+from engine.text import text_encoder
 from streams.commands.event_files import Columns
 from streams.errors import StartError
 from streams.instruments import LearnerInstruments
@@ -28,6 +29,7 @@ from streams.learning.backfill import file_batches
 from streams.learning.commands import CommandLog
 from streams.learning.example_source import ExampleSource
 from streams.learning.examples import ExampleBatch
+from streams.learning.item_texts import ItemTexts
 from streams.learning.publisher import FencedError
 from streams.learning.releases import Releases
 from streams.learning.row_log import RowLog
@@ -49,8 +51,13 @@ class LearnerRole:
         self._settings = settings
         self._instruments = instruments
         wanted = settings.learner
-        self._learner = OnlineLearner(online_config(wanted.preset, wanted.policy, wanted.canary_share))
+        encoder = text_encoder(wanted.text)
+        width = encoder.width if encoder else 0
+        self._learner = OnlineLearner(online_config(wanted.preset, wanted.policy, wanted.canary_share, width))
         self._rows = RowLog(settings)
+        self._texts = ItemTexts(settings, self._rows, encoder) if encoder else None
+        if self._texts:
+            self._learner.describe(*self._texts.all())  # before a checkpoint's anchor is made of it
         self._source = ExampleSource(settings, self._rows, instruments)
         self._releases = Releases(settings, self._learner, instruments)
         self._commands = CommandLog(settings, self._restored())
@@ -70,6 +77,7 @@ class LearnerRole:
             self._source.collect(batch, max(0.0, min(_POLL_SECONDS, due - time.monotonic())))
             for offset, command in self._commands.poll():
                 self._releases.obey(command, offset)
+            self._describe()
             now = time.monotonic()
             if batch.outcomes >= clock.micro_batch or now >= due:
                 batch = self._learned_batch(batch)
@@ -90,6 +98,7 @@ class LearnerRole:
         """Learn from a file of older interactions; return how many. Leaves a checkpoint, a version and a generation."""
         outcomes = 0
         for batch in file_batches(path, columns, until_line, self._rows, self._learner.config.model.length):
+            self._describe()
             outcomes += batch.outcomes
             self._observe(batch.examples())
         self._releases.write_version()
@@ -100,6 +109,8 @@ class LearnerRole:
 
     def close(self) -> None:
         """Let go of all connections."""
+        if self._texts:
+            self._texts.close()
         self._rows.close()
         self._source.close()
         self._commands.close()
@@ -119,7 +130,7 @@ class LearnerRole:
         except (KeyError, RuntimeError, ValueError) as exc:
             raise StartError(
                 f"The checkpoint {self._path} is of another model or release ({exc}); move it away to begin anew, or "
-                "set HEADRACE_LEARNER__PRESET back."
+                "set HEADRACE_LEARNER__PRESET and __TEXT back."
             ) from exc
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
         return commands
@@ -140,6 +151,11 @@ class LearnerRole:
 
     def _batch(self) -> ExampleBatch:
         return ExampleBatch(self._learner.config.model.length)
+
+    def _describe(self) -> None:
+        """Take what has become known of items."""
+        if self._texts:
+            self._learner.describe(*self._texts.new())
 
     def _learned_batch(self, batch: ExampleBatch) -> ExampleBatch:
         """Learn a batch; return the next one, empty."""

@@ -150,6 +150,8 @@ class LearnerSettings(_Group):
     """Of users that a canary serves before a promotion; 0 promotes without one."""
     preset: Literal["tiny", "small", "base"] = "small"
     """Size of the model."""
+    text: Literal["hash", "none"] = "hash"
+    """What makes vectors of items' titles, categories and texts."""
     threads: Positive = 1
 
 

@@ -1,6 +1,11 @@
 """Real parts for the integration tests: started by the first test that asks, shared by all, stopped at the end."""
 
+import os
 from collections.abc import Iterator
+
+# Before torch is imported: its threads wait for each other by spinning, and beside Kafka, Triton and a worker on two
+# cores the same learning test took 17 s for 0.6.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

@@ -22,8 +22,10 @@ class BlendLearner:
         """Changed in place: a scorer may hold it."""
         self.squares_F = torch.zeros(len(FIRST_BLEND))
 
-    def update(self, features: Features, scores_PI: Tensor, targets_P: Tensor) -> None:
+    def update(self, features: Features, scores_PI: Tensor, targets_P: Tensor) -> Tensor:
         """Moves the weights towards what would have ranked the outcomes higher.
+
+        Returns how much oftener than expected each row was the outcome, as a share of the outcomes, (I,).
 
         Args:
             features: What the scores were made of.
@@ -32,17 +34,18 @@ class BlendLearner:
         """
         known_P = targets_P > 0
         if not known_P.any():
-            return
+            return torch.zeros_like(features.popularity_I)
         errors_PI = scores_PI.softmax(1).neg_()
         errors_PI[torch.arange(len(targets_P)), targets_P] += 1
         errors_PI *= known_P[:, None] / known_P.sum()
-        flat = errors_PI.view(-1)
+        flat, errors_I = errors_PI.view(-1), errors_PI.sum(0)
         sparse = [torch.dot(flat[feature.index_N], feature.value_N) for feature in features.sparse]
         gradient_F = torch.stack(
-            [(errors_PI * features.model_BI).sum(), (errors_PI.sum(0) * features.popularity_I).sum(), *sparse]
+            [(errors_PI * features.model_BI).sum(), (errors_I * features.popularity_I).sum(), *sparse]
         )
         self.squares_F += gradient_F.square()
         self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)
+        return errors_I
 
     def state(self) -> dict[str, Tensor]:
         """All that the next update depends on."""

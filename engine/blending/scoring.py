@@ -9,7 +9,7 @@ T interactions, K neighbours or places of a list, F features, N values that are 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -173,12 +173,17 @@ class RecommenderModel(nn.Module):
                 own[name].copy_(torch.from_numpy(values))
 
     def weights(self) -> Weights:
-        """All that `build` and `load` need to make the same scorer, as of now."""
+        """All that `build` and `load` need to make a scorer of the same answers, as of now.
+
+        That one has no text: what texts say is within its item vectors.
+        """
         scoring = {_PREFIX + name: value for name, value in asdict(self.config).items()}
+        sequence = self.sequence
+        whole = {"item_vectors": sequence.vectors(sequence.item_table[: self.rows], slice(0, self.rows))}
         return Weights(
-            self.sequence.config.plain() | scoring,
-            {name: table.numpy(force=True) for name, table in self.tables().items()},
-            {name: tensor.numpy(force=True) for name, tensor in self.dense().items()},
+            replace(sequence.config, text_dim=0).plain() | scoring,
+            {name: table.numpy(force=True) for name, table in (self.tables() | whole).items()},
+            {name: tensor.numpy(force=True) for name, tensor in self.dense().items() if not name.startswith("text_")},
         )
 
 

@@ -76,6 +76,7 @@ def copied(model: SequenceModel) -> SequenceModel:
         {name: table.numpy(force=True) for name, table in model.tables().items()},
         {name: value.numpy(force=True) for name, value in model.dense().items()},
     )
+    copy.text_vectors = model.text_vectors
     return copy.eval()
 
 

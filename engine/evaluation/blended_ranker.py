@@ -19,6 +19,7 @@ from engine.blending.scoring import RecommenderModel
 from engine.evaluation.protocols import Cases, Fold, cases
 from engine.evaluation.sequence_ranker import SequenceRanker, held_out_T, with_validation
 from engine.online.config import OnlineConfig
+from engine.online.newcomers import Newcomers
 
 _COUNTED: Final = 2048
 """Histories counted at a time: pairs are matched in memory."""
@@ -40,6 +41,7 @@ class BlendedRanker:
         self._successors = ItemKnn(config.successors, neighbours)
         self._popularity = Popularity()
         self._blend = BlendLearner(_BLEND_RATE)
+        self._newcomers = Newcomers()
         self._scorer: RecommenderModel | None = None
 
     def fit(self, fold: Fold) -> None:
@@ -51,6 +53,8 @@ class BlendedRanker:
         else:
             self.sequence.fit(fold)
             self._scorer = self._begin(fold)
+        model = self.sequence.model
+        self._newcomers.settle(model, np.flatnonzero(model.cold_I[: model.rows]), float(self._blend.blend_F[0]))
         self._refer(self._scorer)
 
     def scores(self, batch: HistoryBatch) -> Tensor:
@@ -100,6 +104,8 @@ class BlendedRanker:
             part = asked.part(np.arange(begin, min(begin + _BLEND_BATCH, len(asked))))
             targets_B = np.where(part.targets_B < scorer.rows, part.targets_B, 0)
             with torch.inference_mode():
-                features = scorer.features(part.histories, scorer.sequence.user_vectors(part.histories))
+                states_BD = scorer.sequence.user_vectors(part.histories)
+                features = scorer.features(part.histories, states_BD)
                 scores_BI = features.scores(scorer.blend)
                 self._blend.update(features, scores_BI, torch.from_numpy(targets_B).to(scores_BI.device))
+                self._newcomers.learn(scorer.sequence, part.histories, states_BD, scores_BI, targets_B, generator)

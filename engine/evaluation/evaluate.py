@@ -5,7 +5,7 @@ Knows nothing of the command line; the clock is an argument. Legend: B cases, I 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from engine.evaluation.fitting import Clock, mask, ranks_of
 from engine.evaluation.interactions import DataError, Interactions
 from engine.evaluation.prequential_run import prequential_run
 from engine.evaluation.protocols import Cases, Fold, ProtocolName, folds
-from engine.evaluation.sequence_ranker import Preset, SequenceRanker
+from engine.evaluation.sequence_ranker import Preset, SequenceRanker, with_text
+from engine.text import EncoderName, text_encoder
 
 MODEL: Final = "headrace"
 """The model as it is served; `sequence` is the transformer within it, alone."""
+CatalogueName = Literal["seen", "announced"]
+CATALOGUES: Final[tuple[CatalogueName, ...]] = get_args(CatalogueName)
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = get_args(ProtocolName)
 _LIST: Final = 10
 _LISTED_CASES: Final = 20_480
@@ -46,6 +49,10 @@ class Settings:
     """Only the first folds; 0 is all."""
     seed: int = 0
     device: str = "cpu"
+    text: EncoderName = "hash"
+    """What makes vectors of titles, where the data has some."""
+    catalogue: CatalogueName = "seen"
+    """Stream only: an item can be proposed once it was seen, or all of them from the beginning."""
 
 
 @dataclass
@@ -80,9 +87,12 @@ def run(
     """
     if settings.filter_seen is None:
         settings = replace(settings, filter_seen=settings.protocol == "leave-one-out")
+    texts_IF = None
+    if (encoder := text_encoder(settings.text)) and any(data.titles):
+        texts_IF, preset = encoder.encode(data.titles), with_text(preset, encoder.width)
     if settings.protocol == "stream":
-        return _run_stream(data, settings, preset)
-    sequence = SequenceRanker(preset, settings.seed, clock, settings.device)
+        return _run_stream(data, settings, preset, texts_IF)
+    sequence = SequenceRanker(preset, settings.seed, clock, settings.device, texts_IF)
     blended = BlendedRanker(sequence)
     own: dict[str, Ranker] = {MODEL: blended, "sequence": sequence}
     rankers = {name: own[name] if name in own else BASELINES[name]() for name in settings.models}
@@ -140,17 +150,22 @@ def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
     return f"{value:.4f}" + (f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else "")
 
 
-def _run_stream(data: Interactions, settings: Settings, preset: Preset) -> dict[str, Any]:
+def _run_stream(
+    data: Interactions, settings: Settings, preset: Preset, texts_IF: NDArray[np.float16] | None
+) -> dict[str, Any]:
     """Each interaction once and in order: predicted, scored, then learned; the metrics are those of the last window."""
     if not data.ordered:
         raise DataError("a stream needs the order across users: use a table with a time column or a period folder")
-    found = prequential_run(data, preset.stream, seed=settings.seed)
+    announced = settings.catalogue == "announced"
+    found = prequential_run(data, preset.stream, texts_IF, seed=settings.seed, announced=announced)
     names = {name: MODEL if name == "model" else name for name in found["ranks"]}
     windows = {names[name]: metrics.accuracy(ranks_P) for name, ranks_P in found["ranks"].items()}
     generator = np.random.default_rng(settings.seed)
     seconds = {"train": found["seconds"]["learn"], "evaluate": found["seconds"]["score"]}
+    means = {name: metrics.means(cases) for name, cases in windows.items()}
+    means[MODEL][f"cold_share@{_LIST}"] = found[f"cold_share@{_LIST}"]
     return {
-        "metrics": {name: metrics.means(cases) for name, cases in windows.items()},
+        "metrics": means,
         "intervals": {name: _intervals([cases], [_bounds(cases, generator)]) for name, cases in windows.items()},
         "seconds": seconds,
         "seconds_by_model": dict.fromkeys(windows, seconds),
@@ -170,6 +185,7 @@ def _described(data: Interactions) -> dict[str, Any]:
         "interactions": len(data),
         "users": len(np.unique(data.users_N)),
         "items": data.rows - 1,
+        "items_with_title": sum(map(bool, data.titles)),
         "left_out": dict(data.left_out),
     }
 

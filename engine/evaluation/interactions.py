@@ -20,6 +20,7 @@ _USUAL_NAMES: Final = {
     "item": ("item_id", "item", "stockcode", "itemid", "product_id", "parent_asin", "movieid"),
     "time": ("timestamp", "time", "invoicedate", "date", "datetime", "event_time"),
     "type": ("type", "event", "event_type"),
+    "title": ("title", "description", "item_name", "product_name"),
 }
 _MILLISECONDS_FROM: Final = 10**11
 """Greater numbers are epoch milliseconds: as seconds they would lie after the year 5138."""
@@ -37,6 +38,7 @@ class Columns:
     item: str = ""
     time: str = ""
     type: str = ""
+    title: str = ""
     exclude: Sequence[tuple[str, str]] = ()
     """Column and prefix: lines whose value begins so are left out, such as ("InvoiceNo", "C") for cancellations."""
 
@@ -56,6 +58,8 @@ class Interactions:
     """Item id of each row; row 0 is no item."""
     ordered: bool
     """Whether the order across users is known, not only within each."""
+    titles: Sequence[str] = ()
+    """What each row's item says of itself; empty where the file has no such column."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Lines that were not read, by reason."""
 
@@ -137,7 +141,10 @@ def _lines(path: Path) -> Iterator[str]:
 def _read_table(path: Path, columns: Columns, limit: int | None, types: Mapping[str, int]) -> Interactions:
     table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=0)
     user, item = _column(table, columns.user, "user"), _column(table, columns.item, "item")
-    time, kind = _column(table, columns.time, "time", needed=False), _column(table, columns.type, "type", needed=False)
+    time, kind, title = (
+        _column(table, named, meaning, needed=False)
+        for named, meaning in ((columns.time, "time"), (columns.type, "type"), (columns.title, "title"))
+    )
     if not user or not item:
         missing = "user" if not user else "item"
         raise DataError(
@@ -165,8 +172,17 @@ def _read_table(path: Path, columns: Columns, limit: int | None, types: Mapping[
         np.zeros(count, np.int64),
         items,
         ordered=True,
+        titles=_titles(rows_N, table[title]) if title else (),
         left_out=left_out,
     )
+
+
+def _titles(rows_N: NDArray[np.int32], values: pl.Series) -> list[str]:
+    """The first title that each row has."""
+    titles = [""] * (int(rows_N.max(initial=0)) + 1)
+    for row, title in zip(rows_N.tolist(), values.cast(pl.String).to_list(), strict=True):
+        titles[row] = titles[row] or title or ""
+    return titles
 
 
 def _column(table: pl.DataFrame, named: str, meaning: str, *, needed: bool = True) -> str:

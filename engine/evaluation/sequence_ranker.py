@@ -66,11 +66,20 @@ def with_method(preset: Preset, name: str) -> Preset:
     return replace(preset, model=model, update=replace(preset.update, method=method))
 
 
+def with_text(preset: Preset, width: int) -> Preset:
+    """The preset with models that take text vectors of this width."""
+    stream = replace(preset.stream, model=replace(preset.stream.model, text_dim=width))
+    return replace(preset, model=replace(preset.model, text_dim=width), stream=stream)
+
+
 class SequenceRanker:
     """Fits the first fold by early stopping, each later one by a fixed number of passes over what is new."""
 
-    def __init__(self, preset: Preset, seed: int, clock: Clock, device: str = "cpu") -> None:
+    def __init__(
+        self, preset: Preset, seed: int, clock: Clock, device: str = "cpu", texts_IF: NDArray[np.float16] | None = None
+    ) -> None:
         self.preset = preset
+        self.texts_IF = texts_IF
         self.clock = clock
         self.generator = np.random.default_rng(seed)
         self.device = device
@@ -100,7 +109,7 @@ class SequenceRanker:
                 self._trainer = self._finish(self._trainer, fold)
         else:
             measure = Measure(self.model, fold.name, self._older, fold.test, self.clock)
-            self.model.grow(fold.rows)
+            self._describe(self.model, self.model.rows, fold.rows)
             self._trainer = self._update(self._trainer, fold)
             self.updates.append(measured(measure, self.model, self.clock))
             self._older = (*self._older, self._asked)  # the update was the first to learn them
@@ -112,13 +121,14 @@ class SequenceRanker:
 
         Any number of branches take in the same folds from the same first fit, which is the greater part of the time.
         """
-        branch = SequenceRanker(preset, 0, self.clock, self.device)
+        branch = SequenceRanker(preset, 0, self.clock, self.device, self.texts_IF)
         branch.generator = deepcopy(self.generator)
         branch._trainer = branch._new_trainer(self.model.rows)
         branch.model.load(
             {name: table.numpy(force=True) for name, table in self.model.tables().items()},
             {name: value.numpy(force=True) for name, value in self.model.dense().items()},
         )
+        branch.model.cold_I = self.model.cold_I.copy()
         if self._trainer and preset.model == self.preset.model:
             branch._trainer.restore(self._trainer.state())
         branch._older, branch._asked = self._older, self._asked
@@ -140,7 +150,15 @@ class SequenceRanker:
         initial = torch.Generator()
         initial.manual_seed(int(self.generator.integers(2**62)))
         model = SequenceModel(self.preset.model, rows, initial).to(self.device)
+        self._describe(model, 1, rows)
         return Trainer(model, self.preset.training, self.generator)
+
+    def _describe(self, model: SequenceModel, begin: int, end: int) -> None:
+        """Makes room for rows up to `end - 1` and gives those from `begin` on their texts: nobody has touched them."""
+        model.grow(end)
+        if self.texts_IF is not None:
+            model.describe(np.arange(begin, end), self.texts_IF[begin:end])
+            model.cold_I[begin:end] = self.texts_IF[begin:end].any(1)
 
     def _finish(self, trainer: Trainer, fold: Fold) -> Trainer:
         """Passes over everything once it is known when to stop: what was held out is a tenth of all there is."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.batch import HistoryBatch
 from engine.network.blocks import BLOCKS, Activation, Bottleneck, Dropout, LigrBlock, SasrecBlock
+from engine.network.growing import grown
 from engine.network.packing import Windows, pack
 
 ROW_BLOCK: Final = 1024
@@ -89,7 +90,11 @@ class SequenceModel(nn.Module):
         dim = config.dim
         self.item_table = nn.Parameter(torch.zeros(0, dim))
         self.item_biases = nn.Parameter(torch.zeros(0))
-        self.register_buffer("text_vectors", torch.zeros(0, config.text_dim))
+        # Given, not learned, so part of no state; half precision, since a table of texts may be the largest of all.
+        self.register_buffer("text_vectors", torch.zeros(0, config.text_dim, dtype=torch.float16), persistent=False)
+        self.cold_I = np.zeros(0, np.bool_)
+        """Rows to be left out of the comparisons in training, until a step meets one in a history: with text they can
+        be proposed before anybody has touched them, and as losers of every comparison they never would be."""
         self.text_projection = nn.Linear(config.text_dim, dim, bias=False) if config.text_dim else None
         self.positions = nn.Embedding(config.length, dim)
         self.types = nn.Embedding(config.types, dim)
@@ -122,13 +127,24 @@ class SequenceModel(nn.Module):
             )
             texts = self.text_vectors
             self.text_vectors = torch.cat([texts, texts.new_zeros(need - have, self.config.text_dim)])
+            self.cold_I = grown(self.cold_I, need)
         self.rows = max(self.rows, rows)
 
     def vectors(self, table_UD: Tensor, rows_U: Tensor | slice) -> Tensor:
         """Item vectors of these rows of the table: learned row plus projected text, (U, D)."""
         if self.text_projection is not None:
-            table_UD = table_UD + self.text_projection(self.text_vectors[rows_U])
+            table_UD = table_UD + self.text_projection(self.text_vectors[rows_U].to(table_UD))
         return table_UD
+
+    def describe(self, rows_U: NDArray[np.int64], texts_UF: NDArray[np.float16]) -> None:
+        """Takes the text vectors of rows that it has."""
+        self.text_vectors[torch.from_numpy(rows_U)] = torch.from_numpy(texts_UF).to(self.text_vectors)
+
+    def stretch(self, rows_U: NDArray[np.int64], length: float) -> None:
+        """Gives the text vectors of these rows a length other than one."""
+        rows = torch.from_numpy(rows_U)
+        units_UF = nn.functional.normalize(self.text_vectors[rows].float()) * length
+        self.text_vectors[rows] = units_UF.to(self.text_vectors)
 
     def outputs(self, vectors: Tensor) -> Tensor:
         """Vectors as they enter the dot product: themselves, or scaled to one length each under cosine similarity."""
@@ -191,10 +207,7 @@ class SequenceModel(nn.Module):
 
     def tables(self) -> dict[str, Tensor]:
         """State whose first axis is the row, by its published name."""
-        tables = {"item_vectors": self.item_table.data[: self.rows], "item_bias": self.item_biases.data[: self.rows]}
-        if self.config.text_dim:
-            tables["text_vectors"] = self.text_vectors[: self.rows]
-        return tables
+        return {"item_vectors": self.item_table.data[: self.rows], "item_bias": self.item_biases.data[: self.rows]}
 
     def dense(self) -> dict[str, Tensor]:
         """All other parameters, by name."""
@@ -220,6 +233,8 @@ class SequenceModel(nn.Module):
         for name, parameter in self.adapters.named_parameters():
             if name.endswith("widen.weight"):
                 nn.init.zeros_(parameter)
+        if self.text_projection is not None:
+            nn.init.zeros_(self.text_projection.weight)  # text says nothing until something is learned of it
         nn.init.zeros_(self.distances)
 
     def known(self, rows_T: NDArray[np.int32]) -> Tensor:

@@ -29,6 +29,11 @@ class Candidates:
     rows_C: NDArray[np.int64]
     log_q_C: NDArray[np.float32]
 
+    def without(self, rows_I: NDArray[np.bool_]) -> "Candidates":
+        """Those that are not marked."""
+        kept_C = ~rows_I[self.rows_C]
+        return Candidates(self.rows_C[kept_C], self.log_q_C[kept_C])
+
 
 def draw(
     config: Negatives, targets_P: NDArray[np.int64], counts_I: NDArray[np.float64], generator: np.random.Generator

@@ -113,7 +113,9 @@ class Trainer:
         if not len(pairs.targets_P) and not len(choices):
             return Step(0.0, 0, np.empty(0, np.int64))
         self._count(pairs.targets_P)
-        candidates = self._candidates(pairs.targets_P)
+        for touched in (pairs.inputs.rows_T, pairs.targets_P, choices.taken_E):
+            self.model.cold_I[touched] = False
+        candidates = self._candidates(pairs.targets_P).without(self.model.cold_I)
         used = (candidates.rows_C, pairs.targets_P, pairs.inputs.rows_T, choices.taken_E, choices.passed_EN.ravel())
         rows_U, places = np.unique(np.concatenate(used), return_inverse=True)
         columns_C, targets_P, inputs_S, taken_E, passed_EN = np.split(

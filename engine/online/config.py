@@ -46,6 +46,7 @@ class OnlineConfig:
     drift: DriftConfig = field(default_factory=DriftConfig)
 
 
-def online_config(preset: str, policy: Policy = "fresh", canary_share: float = 0.1) -> OnlineConfig:
-    """The learner's config with a preset of the model (`tiny`, `small`, `base`) and what the gate goes by."""
-    return OnlineConfig(model=ModelConfig.preset(preset), gate=GateConfig(policy=policy, canary_share=canary_share))
+def online_config(preset: str, policy: Policy = "fresh", canary_share: float = 0.1, text_dim: int = 0) -> OnlineConfig:
+    """The learner's config with a preset of the model (`tiny`, `small`, `base`), the gate's, and the width of texts."""
+    model = ModelConfig.preset(preset, text_dim=text_dim)
+    return OnlineConfig(model=model, gate=GateConfig(policy=policy, canary_share=canary_share))

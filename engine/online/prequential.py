@@ -18,7 +18,7 @@ from engine.blending.blend import BlendLearner
 from engine.blending.item_knn import ItemKnn, neighbour_scores
 from engine.blending.popularity import Popularity
 from engine.blending.scoring import ITEM_KNN_BLEND, RecommenderModel, load_scorer
-from engine.metrics import ndcg, rank_of
+from engine.metrics import cold_share, ndcg, rank_of
 from engine.network.model import SequenceModel
 from engine.network.training import Trainer
 from engine.online.config import OnlineConfig
@@ -26,12 +26,17 @@ from engine.online.drift import DriftDetector
 from engine.online.examples import Examples, histories_before, states_before
 from engine.online.gate import Decision, Gate
 from engine.online.guards import LossGuard, OutcomeGuard
+from engine.online.newcomers import Newcomers, awaken
 from engine.online.quality import CONTENDERS, MISSED, Quality
 from engine.online.replay import Reservoir
 from engine.weights import Weights
 
+_LIST = 10
+_SAME = 0.01
+"""Text vectors of length one that are nearer than this are of one text."""
 _PARTS = (
-    "trainer", "covisits", "successors", "popularity", "blend", "replay", "quality", "guard", "loss_guard", "drift",
+    "trainer", "covisits", "successors", "popularity", "blend", "newcomers", "replay", "quality", "guard", "loss_guard",
+    "drift",
 )  # fmt: skip
 
 
@@ -48,6 +53,10 @@ class Scored:
     decisions: tuple[Decision, ...] = ()
     drift: bool = False
     """Whether this batch showed that the stream has changed."""
+    before_P: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """How often each outcome's item had been an outcome before."""
+    cold_share: float = 0.0
+    """Of the lists of ten: items with fewer than five outcomes so far."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """CPU time by stage."""
 
@@ -68,6 +77,7 @@ class OnlineLearner:
         self.scorer = RecommenderModel(self.model, config.scoring).eval()
         """What serves right now."""
         self.scorer.blend = self.blend.blend_F
+        self.newcomers = Newcomers()
         self.replay = Reservoir(config.replay_capacity, config.model.length + 1)
         self.quality = Quality(config.window)
         self.outcomes = 0
@@ -87,6 +97,22 @@ class OnlineLearner:
             self.successors.grow(rows)
             self._refer()
 
+    def describe(self, rows_U: NDArray[np.int64], texts_UF: NDArray[np.float16]) -> None:
+        """Takes what items say of themselves, an item that nobody has touched yet included: it can be proposed at once.
+
+        Nothing of it is in a checkpoint: whoever goes on from one describes the items again.
+        """
+        if not len(rows_U):
+            return
+        self.grow(int(rows_U.max()) + 1)
+        own_UF = torch.nn.functional.normalize(self.model.text_vectors[torch.from_numpy(rows_U)].float()).numpy()
+        changed_U = np.abs(own_UF - texts_UF).max(1) > _SAME
+        rows_U, texts_UF = rows_U[changed_U], texts_UF[changed_U]  # a new price is no new text
+        self.model.describe(rows_U, texts_UF)
+        self.model.cold_I[rows_U] = self._untouched(rows_U)
+        self._settle_newcomers(rows_U[self.model.cold_I[rows_U]])
+        self._touched.append(rows_U)
+
     def observe(self, examples: Examples) -> Scored:
         """Predicts the outcomes, scores the predictions, then learns from them.
 
@@ -97,14 +123,14 @@ class OnlineLearner:
         offered = int(examples.is_outcome_T.sum())
         examples = examples.accept(self.guard.accept(examples.batch, examples.is_outcome_T))
         accepted = int(examples.is_outcome_T.sum())
-        ranks, decisions, drift = self._score(examples) if accepted else ({}, (), False)
+        found = self._score(examples) if accepted else Scored({}, 0.0, 0, 0)
         scored = time.process_time()
         loss = self._learn(examples)
         self.outcomes += accepted
         if self.anchor is None and self.outcomes >= self.config.settled:
             self.anchor = Anchor.of(self)
         seconds = {"score": scored - begun, "learn": time.process_time() - scored}
-        return Scored(ranks, loss, offered, accepted, decisions, drift, seconds)
+        return replace(found, loss=loss, offered=offered, accepted=accepted, seconds=seconds)
 
     def decide(self, decision: Decision) -> None:
         """Lets a decision take effect: a new anchor, or back to the old one, with all that was learned since undone."""
@@ -162,6 +188,10 @@ class OnlineLearner:
         self.successors.grow(self.model.rows)
         self.outcomes = state["outcomes"]
         self.scorer.blend = self.blend.blend_F
+        cold_I = self._untouched(np.arange(self.model.rows))
+        self.model.stretch(np.flatnonzero(self.model.cold_I[: self.model.rows] & ~cold_I), 1.0)
+        self.model.cold_I[: self.model.rows] = cold_I
+        self._settle_newcomers(np.flatnonzero(cold_I))
         self._touched = [np.arange(self.model.rows)]
         self._refer()
 
@@ -179,6 +209,12 @@ class OnlineLearner:
         self.gate.restore(checkpoint["gate"])
         self.floor.restore(checkpoint["floor"])
 
+    def _untouched(self, rows_U: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows have text and were never an outcome."""
+        described_U = self.model.text_vectors[torch.from_numpy(rows_U)].any(1).numpy()
+        untouched_U: NDArray[np.bool_] = described_U & (self.popularity.counts(self.model.rows)[rows_U] == 0)
+        return untouched_U
+
     def _refer(self) -> None:
         """Lets the scorer read the learner's own arrays."""
         scorer, rows = self.scorer, self.model.rows
@@ -188,7 +224,7 @@ class OnlineLearner:
         scorer.successor_weights = torch.from_numpy(self.successors.neighbour_weights)
         scorer.popularity = torch.from_numpy(self.popularity.counts(rows))
 
-    def _score(self, examples: Examples) -> tuple[dict[str, NDArray[np.int64]], tuple[Decision, ...], bool]:
+    def _score(self, examples: Examples) -> Scored:
         places_P = np.flatnonzero(examples.is_outcome_T)
         rows_P = examples.batch.rows_T[places_P].astype(np.int64)
         targets_P = np.where(rows_P < self.model.rows, rows_P, 0)
@@ -197,22 +233,45 @@ class OnlineLearner:
             states_PD = states_before(self.model, examples.batch, places_P)
             features = self.scorer.features(before, states_PD)
             scores_PI = features.scores(self.scorer.blend)
+            best_PK = scores_PI.topk(min(_LIST, self.model.rows)).indices
         covisits_PI = neighbour_scores(before, self.covisits.neighbour_rows, self.covisits.neighbour_weights)
         popularity_PI = np.broadcast_to(self.popularity.counts(self.model.rows), covisits_PI.shape)
-        contenders = (scores_PI.numpy(), features.model_BI.numpy(), covisits_PI, popularity_PI)
+        cold_U = np.flatnonzero(self.model.cold_I[: self.model.rows])
+        alone_PI = features.model_BI.numpy()
+        if len(cold_U):  # what the sequence model alone makes of them
+            alone_PI = alone_PI.copy()
+            alone_PI[:, cold_U] *= float(self.blend.blend_F[0])
+        contenders = (scores_PI.numpy(), alone_PI, covisits_PI, popularity_PI)
         ranks = {
             name: np.where(targets_P > 0, rank_of(given_PI, targets_P), MISSED)
             for name, given_PI in zip(CONTENDERS, contenders, strict=True)
         }
-        self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
+        errors_I = self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
+        if self.config.model.text_dim:
+            self.newcomers.expect(cold_U, -errors_I.double().numpy()[cold_U] * np.count_nonzero(targets_P))
+            with torch.inference_mode():
+                self.newcomers.learn(self.model, before, states_PD, scores_PI, targets_P, self.generator)
+            self._settle_newcomers(cold_U)
         self.quality.add(ranks)
         gains_P = ndcg(ranks["model"], 10)
         decisions = (
             self.floor.observe(gains_P - ndcg(ranks["item_knn"], 10)),
             self._compare(before, rows_P, gains_P) if self.anchor else None,
         )
-        drift = self.drift.update(gains_P)
-        return ranks, tuple(decision for decision in decisions if decision), drift
+        counts_I = self.popularity.counts(self.model.rows).astype(np.float64)
+        return Scored(
+            ranks,
+            loss=0.0,
+            offered=0,
+            accepted=0,
+            decisions=tuple(decision for decision in decisions if decision),
+            drift=self.drift.update(gains_P),
+            before_P=counts_I[targets_P],
+            cold_share=cold_share(np.bincount(best_PK.numpy().ravel(), minlength=self.model.rows), counts_I),
+        )
+
+    def _settle_newcomers(self, rows_U: NDArray[np.int64]) -> None:
+        self._touched.append(self.newcomers.settle(self.model, rows_U, float(self.blend.blend_F[0])))
 
     def _compare(
         self, before: HistoryBatch, rows_P: NDArray[np.int64], gains_P: NDArray[np.float64]
@@ -227,6 +286,7 @@ class OnlineLearner:
     def _learn(self, examples: Examples) -> float:
         batch, is_outcome_T = examples.batch, examples.is_outcome_T
         self.grow(int(batch.rows_T.max(initial=0)) + 1)
+        awaken(self.model, np.unique(batch.rows_T[self.model.cold_I[batch.rows_T]]).astype(np.int64))
         self.popularity.update(batch.rows_T[is_outcome_T])
         self._touched += [
             np.unique(batch.rows_T[is_outcome_T]).astype(np.int64),

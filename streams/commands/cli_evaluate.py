@@ -29,7 +29,7 @@ def evaluate(
     ] = "finetune+replay",
     models: Annotated[str, typer.Option(help="Models to compare, by comma; all without it.")] = "",
     columns: Annotated[
-        str, typer.Option(metavar="FIELD=COLUMN,…", help="Columns of a table: user, item, time, type.")
+        str, typer.Option(metavar="FIELD=COLUMN,…", help="Columns of a table: user, item, time, type, title.")
     ] = "",
     exclude: Annotated[str, typer.Option(metavar="COLUMN=PREFIX,…", help="Lines of a table to leave out.")] = "",
     filter_seen: Annotated[
@@ -38,6 +38,11 @@ def evaluate(
             "--filter-seen/--rank-seen", help="Leave items of the history out; the protocol's custom without it."
         ),
     ] = None,
+    text: Annotated[str, typer.Option(help="What makes vectors of a table's titles: hash, or none.")] = "hash",
+    catalogue: Annotated[
+        str,
+        typer.Option(help="stream: an item can be proposed once it was `seen`, or all, `announced` before it begins."),
+    ] = "seen",
     limit: Annotated[int | None, typer.Option(min=1, help="Interactions to read at most.")] = None,
     max_cases: Annotated[int, typer.Option(min=0, help="Test cases a fold at most, drawn at random.")] = 0,
     max_folds: Annotated[int, typer.Option(min=0, help="Only the first folds.")] = 0,
@@ -50,6 +55,7 @@ def evaluate(
     from engine.evaluation import evaluate as engine_evaluate
     from engine.evaluation.interactions import Columns, DataError, read
     from engine.evaluation.sequence_ranker import PRESETS, with_method
+    from engine.text import ENCODERS
     from streams.records import TYPE_CODES
 
     if preset not in PRESETS:
@@ -57,6 +63,12 @@ def evaluate(
     if protocol not in engine_evaluate.PROTOCOLS:
         raise typer.BadParameter(
             f"{protocol} is none of {', '.join(engine_evaluate.PROTOCOLS)}", param_hint="--protocol"
+        )
+    if text not in ENCODERS:
+        raise typer.BadParameter(f"{text} is none of {', '.join(ENCODERS)}", param_hint="--text")
+    if catalogue not in engine_evaluate.CATALOGUES:
+        raise typer.BadParameter(
+            f"{catalogue} is none of {', '.join(engine_evaluate.CATALOGUES)}", param_hint="--catalogue"
         )
     try:
         chosen = with_method(PRESETS[preset], method)
@@ -77,6 +89,8 @@ def evaluate(
                 filter_seen=filter_seen,
                 max_cases=max_cases,
                 max_folds=max_folds,
+                text=text,
+                catalogue=catalogue,
                 seed=seed,
                 device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
             ),

@@ -122,6 +122,7 @@ class Ladder:
             began = time.monotonic()
             lists += await self._answer(some, seconds_left)
             seconds_left -= time.monotonic() - began
+        self._count_touched(lists)
         return lists
 
     def similar(self, item_id: str, k: int) -> list[RecommendedItem] | None:
@@ -190,6 +191,15 @@ class Ladder:
         version = scored.version if scored else 0
         generation = scored.generation if scored else (tables.generation if tables else 0)
         return RankedList(listing.items, rung, version, generation, scored.slot if scored else CHAMPION)
+
+    def _count_touched(self, lists: Sequence[RankedList]) -> None:
+        tables, row_of = self._neighbours.tables, self._catalogue.rows
+        if tables is None:
+            return
+        rows = np.array([row_of[item.item_id] for ranked in lists for item in ranked.items], np.int64)
+        touched = np.count_nonzero(tables.popularity_I[rows[rows < len(tables.popularity_I)]])
+        self._instruments.listed_items.labels("yes").inc(touched)
+        self._instruments.listed_items.labels("no").inc(len(rows) - touched)
 
     def _unavailable(self, left_out: set[int]) -> set[int]:
         return left_out | self._catalogue.unavailable_rows | {0}

@@ -155,3 +155,16 @@ async def test_a_canary_without_a_challenger_is_answered_by_the_champion() -> No
     bench = Bench()
     bench.ladder._slot_of = lambda _: CHALLENGER
     assert (await bench.ask("i1")).slot == CHAMPION
+
+
+async def test_items_nobody_has_touched_are_counted_apart() -> None:
+    bench = Bench()
+    assert bench.neighbours.tables
+    bench.neighbours.tables.popularity_I[4] = 0
+    for number in range(ITEMS + 1, ITEMS + 3):  # rows that the generation does not have yet
+        bench.catalogue.add_row(f"i{number}")
+    bench.scorer.rows = ITEMS + 3
+    assert ids(await bench.ask("i2")) == ["i3", "i4", "i5"]
+    assert ids(await bench.ask("i8")) == ["i9", "i10", "i1"]
+    counted = {touched: bench.instruments.listed_items.labels(touched)._value.get() for touched in ("yes", "no")}
+    assert counted == {"yes": 3, "no": 3}

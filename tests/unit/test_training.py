@@ -120,7 +120,7 @@ def test_frozen_layers_stay_and_the_others_move(freeze: tuple[str, ...], still: 
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     train(trained, 3)
     for name, value in trained.model.state_dict().items():
-        moves = not name.startswith(tuple(still)) and name != "text_vectors"
+        moves = not name.startswith(tuple(still))
         unused = name in {"types.weight", "gaps.weight"}
         assert unused or torch.equal(value, before[name]) != moves, name
 
@@ -246,16 +246,25 @@ def test_text_places_an_item_nobody_has_touched() -> None:
     """Items of one text cluster follow each other; a new item with that text is proposed before its first click."""
     trained = trainer(replace(TINY, text_dim=2))
     model = trained.model
-    model.text_vectors[1:7, 0] = 1
-    model.text_vectors[7:13, 1] = 1
+    model.describe(np.arange(1, 13), np.repeat(np.eye(2, dtype=np.float16), 6, 0))
     generator = np.random.default_rng(0)
     for _ in range(80):
         low = generator.integers(0, 2, 32) * 6
         rows = low[:, None] + generator.integers(1, 7, (32, 4))
         trained.step(HistoryBatch.of_rows(rows.ravel().astype(np.int32), np.full(32, 4, np.int32)))
     model.grow(15)
-    model.text_vectors[13, 0] = 1
-    model.text_vectors[14, 1] = 1
+    model.describe(np.array([13, 14]), np.eye(2, dtype=np.float16))
     with torch.no_grad():
         scores = model.scores(HistoryBatch.of_rows(np.array([1, 2, 3], np.int32), np.array([3], np.int32)))[0]
     assert scores[13] > scores[14]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce"])
+def test_no_step_touches_a_cold_row_before_a_history_holds_it(loss: str) -> None:
+    trained = trainer(loss=loss, negatives=Negatives(200, 0))
+    trained.model.cold_I[[11, 12]] = True
+    walk = HistoryBatch.of_rows(np.array([3, 4, 5], np.int32), np.array([3], np.int32))
+    assert trained.step(walk).rows_U.tolist() == list(range(1, 11))
+    walk = HistoryBatch.of_rows(np.array([3, 4, 11], np.int32), np.array([3], np.int32))
+    assert trained.step(walk).rows_U.tolist() == list(range(1, 12))
+    assert trained.model.cold_I.nonzero()[0].tolist() == [12]
