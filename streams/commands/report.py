@@ -57,6 +57,7 @@ def report(
         "first_recommendation_seconds": None if first_ms is None else round((first_ms - started_ms) / 1000, 2),
         "latency_ms": percentiles(waits_ms, (50, 95, 99)),
         "rungs": dict(seen.rungs),
+        "cold_item_share": cold_item_share(accepted, seen.answers),
         "generations_served": len({answer.generation for answer in seen.answers if answer.generation}),
         "versions_served": len({answer.version for answer in seen.answers if answer.version}),
         "event_to_learned_seconds": percentiles(learned_seconds, (50, 95)),
@@ -75,6 +76,15 @@ def percentiles(values: Sequence[float], wanted: Iterable[int]) -> dict[str, flo
     ({'p50': 2.0}, {'p99': None})
     """
     return {f"p{p}": round(float(np.percentile(values, p)), 3) if len(values) else None for p in wanted}
+
+
+def cold_item_share(events: Iterable[Event], answers: Iterable[Answer]) -> float | None:
+    """Return the share of what was listed that nobody had touched by then, None without lists."""
+    first: dict[str, int] = {}
+    for event in events:
+        first[event.item_id] = min(event.written_ms, first.get(event.item_id, event.written_ms))
+    cold = [first.get(item, answer.written_ms + 1) > answer.written_ms for answer in answers for item in answer.items]
+    return round(sum(cold) / len(cold), 5) if cold else None
 
 
 def latencies(events: Iterable[Event], answers: Iterable[Answer]) -> tuple[list[int], int]:

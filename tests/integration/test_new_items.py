@@ -25,7 +25,7 @@ EVENTS = 1500
 ROUNDS = 4
 LAUNCH_SECONDS = 2.0
 SUITED, REHEARSED, OTHER = (0, 5, 10), 3, 2
-"""Kinds that get a new item, one that gets them while what titles say is still being learned, and one that gets none."""
+"""Kinds that get a new item, one that gets some while titles are still being learned, and one that gets none."""
 
 
 @pytest.fixture

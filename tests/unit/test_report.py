@@ -1,10 +1,12 @@
 """The figures of a run follow from what the topics and the histories hold, by hand on small cases."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
 from streams.commands.observe import Answer, Event, Learned, Observations, end_mark
-from streams.commands.report import differences, latencies, report, seconds_to_learned
+from streams.commands.report import cold_item_share, differences, latencies, report, seconds_to_learned
 from streams.commands.summary import shortfall
 from streams.settings import StateSettings
 
@@ -26,6 +28,12 @@ def test_an_event_waits_for_the_first_list_of_its_user_that_covers_it() -> None:
     waits, unanswered = latencies(events, [answer(3, 130), answer(2, 150, user="v")])
     assert waits == [30, 40, 10]
     assert unanswered == 1
+
+
+def test_an_item_in_a_list_is_cold_until_somebody_has_touched_it() -> None:
+    answers = [replace(answer(1, at), items=("i", "j")) for at in (99, 100, 250)]  # both, j, none
+    assert cold_item_share([event(1, 200, item="j"), event(2, 100), event(3, 300)], answers) == round(3 / 6, 5)
+    assert cold_item_share([event(1)], []) is None
 
 
 def test_an_event_is_learned_when_a_generation_that_knows_it_is_served() -> None:
