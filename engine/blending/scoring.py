@@ -44,6 +44,8 @@ ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 TABLES: Final = ("neighbour_rows", "neighbour_weights", "successor_rows", "successor_weights", "popularity")
 _PREFIX: Final = "scoring."
+_UNASKED: Final = 20.0
+"""An item that nobody has touched loses so much before a user who has shown no taste that it could suit."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Features:
     model_BI: Tensor
     popularity_I: Tensor
     sparse: tuple[Sparse, ...]
+    strangers: Tensor
+    """Places in B of users without a history."""
 
     def scores(self, blend_F: Tensor) -> Tensor:
         """Their weighted sum, minus infinity for row 0, (B, I)."""
@@ -87,6 +91,8 @@ class Features:
         flat = scores_BI.view(-1)
         for weight, feature in zip(blend_F[2:], self.sparse, strict=True):
             flat[feature.index_N] += weight * feature.value_N
+        if len(self.strangers):
+            scores_BI[self.strangers] -= _UNASKED * (self.popularity_I == 0)
         scores_BI[:, 0] = -torch.inf
         return scores_BI
 
@@ -154,7 +160,9 @@ class RecommenderModel(nn.Module):
             for index, value in (*_repeats(known, rows, config.visit_seconds), _echoes(known, rows))
         )
         model_BI = torch.addmm(self.sequence.item_bias, users_BD, self.sequence.item_vectors().T)
-        return Features(model_BI, torch.log1p(self.popularity[:rows]), (*near, *own))
+        strangers = np.flatnonzero(np.bincount(known.users_T[known_T > 0], minlength=len(known)) == 0)
+        popularity_I = torch.log1p(self.popularity[:rows])
+        return Features(model_BI, popularity_I, (*near, *own), torch.from_numpy(strangers).to(device))
 
     def tables(self) -> dict[str, Tensor]:
         """State whose first axis is the row, by its published name."""

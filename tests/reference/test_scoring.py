@@ -99,3 +99,10 @@ def test_a_config_without_scoring_is_a_sequence_model_alone() -> None:
     weights = RecommenderModel(SequenceModel(config, 8), ScoringConfig()).weights()
     with pytest.raises(WeightsError):
         load_scorer(type(weights)(config.plain(), weights.tables, weights.dense))
+
+
+def test_who_has_no_history_is_shown_what_nobody_has_touched_last(scorer: RecommenderModel) -> None:
+    before = scorer.scores(BATCH)[:, 4] - scorer.blend[1] * scorer.popularity[4].log1p()
+    scorer.popularity[4] = 0
+    lost = before - scorer.scores(BATCH)[:, 4]
+    np.testing.assert_allclose(lost.numpy(), [0, 0, 20, 0], atol=1e-4)
