@@ -75,7 +75,7 @@ class Newcomers:
         errors_AI[:, places_G] = states_PD[asked_A] @ model.outputs(model.vectors(none_GD, places_G)).T + self.begin
         errors_AI = errors_AI.softmax(1).neg_()
         errors_AI[torch.arange(len(asked_A)), targets_A] += 1
-        gradient = float(errors_AI[:, places_G].sum()) / len(asked_A)
+        gradient = errors_AI[:, places_G].sum().item() / len(asked_A)
         self._squares += gradient * gradient
         self.begin += _RATE * gradient / (self._squares**0.5 + _EPSILON)
 

@@ -55,7 +55,7 @@ def test_who_was_touched_is_like_all_others(model: SequenceModel) -> None:
 def test_newcomers_begin_with_what_others_have_by_their_past(
     model: SequenceModel, past: float, held: int, moved: int
 ) -> None:
-    """What serves gives everything `past`; without it, ghosts are taken too seldom or too often; held items never are."""
+    """What serves gives everything `past`: without it ghosts are taken too seldom or too often; held ones are none."""
     newcomers, generator = Newcomers(), np.random.default_rng(0)
     targets = generator.integers(5, ROWS, 200)
     before = HistoryBatch.of_rows(targets[: 200 * held].astype(np.int32), np.full(200, held, np.int32))
