@@ -157,3 +157,20 @@ def test_the_stream_protocol_scores_each_interaction_before_it_is_learned(tmp_pa
 def test_a_stream_without_an_order_is_refused(chain: Interactions) -> None:
     with pytest.raises(DataError, match="order across users"):
         run(chain, Settings(protocol="stream"), TINY, time.process_time)
+
+
+@pytest.mark.parametrize("protocol", ["time-split", "stream"])
+def test_titles_find_what_only_they_tell_and_can_be_left_out(tmp_path: Path, protocol: Any) -> None:
+    """Each user takes lamps or bags, and most items are taken once: nothing but the title says what comes next."""
+    generator = np.random.default_rng(0)
+    kinds = ("brass lamp", "red bag")
+    lines = [f"u{time % 60},{kinds[time % 2]} {generator.integers(400)},{time}" for time in range(1500)]
+    table = "\n".join(f"{user},i{title},{title},{time}" for user, title, time in (line.split(",") for line in lines))
+    (tmp_path / "t.csv").write_text(f"user,item,title,timestamp\n{table}\n")
+    data = read(tmp_path / "t.csv")
+    found = {
+        text: run(data, Settings(protocol=protocol, models=(MODEL, "sequence"), text=text), TINY, time.process_time)
+        for text in ("hash", "none")
+    }
+    assert found["hash"]["data"]["items_with_title"] == data.rows - 1
+    assert found["hash"]["metrics"]["sequence"]["ndcg@20"] > found["none"]["metrics"]["sequence"]["ndcg@20"]

@@ -79,3 +79,9 @@ def test_the_limit_counts_interactions_that_were_kept(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("user,item,timestamp\n,a,1\nu,b,2\nu,c,3\nu,d,4\n")
     data = read(tmp_path / "t.csv", limit=2)
     assert [data.items[row] for row in data.rows_N] == ["b", "c"]
+
+
+def test_an_items_title_is_the_first_that_a_line_has(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user,item,Description,timestamp\nu,a,,1\nu,b,lamp,2\nv,a,bag,3\nv,a,sack,4\n")
+    assert list(read(tmp_path / "t.csv").titles) == ["", "bag", "lamp"]
+    assert list(read(tmp_path / "t.csv", Columns(title="item")).titles) == ["", "a", "b"]
