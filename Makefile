@@ -2,6 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell command -v $(p)),$(p))))
 BIN := .venv/bin
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE  # torch's modules alone take 5 CPU seconds to compile: once, not in each process
 UV_VERSION := 0.13.9
 
 .PHONY: install demo check format test bench-train bench-streams bench-updates bench-state bench-continual fuzz crash lock clean help

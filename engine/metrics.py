@@ -28,6 +28,19 @@ def rank_of(scores_BI: NDArray[np.float32], targets_B: NDArray[np.integer[Any]])
     return ranks_B
 
 
+def rank_for_all(scores_I: NDArray[np.float32], targets_B: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Rank of each target where everybody gets the same scores.
+
+    >>> rank_for_all(np.array([0.0, 7.0, 3.0, 0.0, 0.0], np.float32), np.array([1, 4])).tolist()
+    [0, 3]
+    """
+    ordered_I, own_B = np.sort(scores_I), scores_I[targets_B]
+    not_above_B = np.searchsorted(ordered_I, own_B, "right")
+    equal_B = not_above_B - np.searchsorted(ordered_I, own_B) - 1
+    ranks_B: NDArray[np.int64] = len(scores_I) - not_above_B + equal_B // 2
+    return ranks_B
+
+
 def recall(ranks_B: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """1 where the one relevant item is among the first k; equal to the hit rate, since a case has one relevant item.
 

@@ -35,13 +35,13 @@ class BlendLearner:
         known_P = targets_P > 0
         if not known_P.any():
             return torch.zeros_like(features.popularity_I)
-        errors_PI = scores_PI.softmax(1).neg_()
-        errors_PI[torch.arange(len(targets_P)), targets_P] += 1
-        errors_PI *= known_P[:, None] / known_P.sum()
+        shares_P = known_P / known_P.sum()
+        errors_PI = scores_PI.softmax(1).mul_(-shares_P[:, None])
+        errors_PI[torch.arange(len(targets_P)), targets_P] += shares_P
         flat, errors_I = errors_PI.view(-1), errors_PI.sum(0)
         sparse = [torch.dot(flat[feature.index_N], feature.value_N) for feature in features.sparse]
         gradient_F = torch.stack(
-            [(errors_PI * features.model_BI).sum(), (errors_I * features.popularity_I).sum(), *sparse]
+            [torch.dot(flat, features.model_BI.view(-1)), torch.dot(errors_I, features.popularity_I), *sparse]
         )
         self.squares_F += gradient_F.square()
         self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)

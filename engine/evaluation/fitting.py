@@ -135,11 +135,15 @@ def ranks_of(scores_BI: torch.Tensor, asked: Cases, *, filter_seen: bool) -> NDA
     own_B1 = scores_BI.gather(1, targets_B1)
     mask(scores_BI, asked.histories, filter_seen=filter_seen)
     scores_BI.scatter_(1, targets_B1, own_B1)
-    above_B = (scores_BI > own_B1).sum(1)
-    equal_B = (scores_BI == own_B1).sum(1) - 1
-    ranks_B = torch.where(own_B1[:, 0].isfinite(), above_B + equal_B // 2, scores_BI.shape[1])
+    above_B, not_below_B = (_count(compare, scores_BI, own_B1) for compare in (torch.gt, torch.ge))
+    ranks_B = torch.where(own_B1[:, 0].isfinite(), above_B + (not_below_B - above_B - 1) // 2, scores_BI.shape[1])
     found: NDArray[np.int64] = ranks_B.cpu().numpy()
     return found
+
+
+def _count(compare: Callable[..., torch.Tensor], scores_BI: torch.Tensor, own_B1: torch.Tensor) -> torch.Tensor:
+    """In how many columns it holds: torch sums truth values on a CPU 13 times as slowly as floats."""
+    return compare(scores_BI, own_B1, out=torch.empty_like(scores_BI)).sum(1).long()
 
 
 def mask(scores_BI: torch.Tensor, histories: HistoryBatch, *, filter_seen: bool) -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch, joined
 from engine.blending.blend import BlendLearner
-from engine.blending.item_knn import ItemKnn, neighbour_scores
+from engine.blending.item_knn import ItemKnn
 from engine.blending.popularity import Popularity
-from engine.blending.scoring import ITEM_KNN_BLEND, RecommenderModel, load_scorer
-from engine.metrics import cold_share, ndcg, rank_of
+from engine.blending.scoring import FEATURES, ITEM_KNN_BLEND, RecommenderModel, load_scorer
+from engine.metrics import cold_share, ndcg, rank_for_all, rank_of
 from engine.network.model import SequenceModel
 from engine.network.training import Trainer
 from engine.online.config import OnlineConfig
@@ -234,18 +234,18 @@ class OnlineLearner:
             features = self.scorer.features(before, states_PD)
             scores_PI = features.scores(self.scorer.blend)
             best_PK = scores_PI.topk(min(_LIST, self.model.rows)).indices
-        covisits_PI = neighbour_scores(before, self.covisits.neighbour_rows, self.covisits.neighbour_weights)
-        popularity_PI = np.broadcast_to(self.popularity.counts(self.model.rows), covisits_PI.shape)
         cold_U = np.flatnonzero(self.model.cold_I[: self.model.rows])
         alone_PI = features.model_BI.numpy()
         if len(cold_U):  # what the sequence model alone makes of them
             alone_PI = alone_PI.copy()
             alone_PI[:, cold_U] *= float(self.blend.blend_F[0])
-        contenders = (scores_PI.numpy(), alone_PI, covisits_PI, popularity_PI)
-        ranks = {
-            name: np.where(targets_P > 0, rank_of(given_PI, targets_P), MISSED)
-            for name, given_PI in zip(CONTENDERS, contenders, strict=True)
-        }
+        found = (
+            rank_of(scores_PI.numpy(), targets_P),
+            rank_of(alone_PI, targets_P),
+            features.sparse[FEATURES.index("covisit") - 2].ranks(targets_P, self.model.rows),
+            rank_for_all(self.popularity.counts(self.model.rows), targets_P),
+        )
+        ranks = {name: np.where(targets_P > 0, each, MISSED) for name, each in zip(CONTENDERS, found, strict=True)}
         errors_I = self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
         if self.config.model.text_dim:
             self.newcomers.expect(cold_U, -errors_I.double().numpy()[cold_U] * np.count_nonzero(targets_P))

@@ -55,6 +55,7 @@ def evaluate(
     from engine.evaluation import evaluate as engine_evaluate
     from engine.evaluation.interactions import Columns, DataError, read
     from engine.evaluation.sequence_ranker import PRESETS, with_method
+    from engine.memory import keep_freed_memory
     from engine.text import ENCODERS
     from streams.records import TYPE_CODES
 
@@ -75,6 +76,7 @@ def evaluate(
     except ValueError as exc:
         raise typer.BadParameter(str(exc), param_hint="--method") from exc
     torch.set_num_threads(1)
+    keep_freed_memory()
     wanted = tuple(models.split(",")) if models else engine_evaluate.Settings().models
     if unknown := set(wanted) - set(engine_evaluate.Settings().models):
         raise typer.BadParameter(f"no model {', '.join(sorted(unknown))}", param_hint="--models")

@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=Limits.seconds, help="CPU seconds of the first fit")
     parser.add_argument("--seed", type=int, default=Limits.seed)
     wanted = parser.parse_args()
+    if not wanted.data.is_dir():
+        parser.error(f"there is no folder {wanted.data}: give --data one with a file a period, lines `session item`")
     if wanted.folds < 2:
         parser.error("--folds is at least 2: one for the first fit, one for an update")
     torch.set_num_threads(1)

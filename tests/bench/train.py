@@ -40,12 +40,19 @@ TUNED = {
 def main() -> None:
     """Run both sides, print both curves, write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=BEAUTY, help="a sequence file: user item item …")
+    parser.add_argument(
+        "--data", type=Path, default=BEAUTY, help="a sequence file, a line a user: `user item item …`, oldest first"
+    )
     parser.add_argument("--seconds", type=float, default=150, help="CPU seconds of training for each side")
     parser.add_argument("--report", type=Path, help="where the JSON report goes")
     parser.add_argument("--rectools", help="Python with RecTools in it; left out, Headrace runs alone")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
+    if not wanted.data.is_file():
+        parser.error(
+            f"there is no {wanted.data}: give --data a text file (.txt, .txt.gz) with a line a user, "
+            "`user item item …`, oldest first, such as Amazon Beauty 5-core"
+        )
     if any(os.environ.get(name) != value for name, value in TUNED.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | TUNED)  # noqa: S606  # ourselves, malloc tuned
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """What is shown and passed over sinks below what is taken, though both are clicked equally often."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ BATCH = 50
 ASKED = HistoryBatch.of_rows(np.array([9, 8, CONTEXT], np.int32), np.array([3], np.int32))
 
 
+@cache
 def learned(config: OnlineConfig, *, late: bool = False, shown: bool = True, batches: int = 30) -> OnlineLearner:
     """After CONTEXT half the users click TAKEN and half PASSED; who took TAKEN was shown PASSED beside it."""
     learner, generator = OnlineLearner(config), np.random.default_rng(0)

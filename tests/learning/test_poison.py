@@ -1,7 +1,9 @@
 """A poisoned stream neither spoils what users get nor the checkpoint: a planted attack each, and what stopped it."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +23,20 @@ POISONED = replace(CONFIG, gate=GateConfig(horizon=4000))
 CLEAN = list(stream(markov, 600, start=50_000))
 
 
-@pytest.fixture
-def learner() -> OnlineLearner:
-    """One that has learned a Markov chain, in 4,000 outcomes."""
+@pytest.fixture(scope="module")
+def learned() -> dict[str, Any]:
+    """The checkpoint of a learner that has learned a Markov chain, in 4,000 outcomes."""
     learner = OnlineLearner(POISONED)
     for each in stream(markov, 4000):
         observe(learner, each)
+    return learner.checkpoint()
+
+
+@pytest.fixture
+def learner(learned: dict[str, Any]) -> OnlineLearner:
+    """A learner that goes on from there."""
+    learner = OnlineLearner(POISONED)
+    learner.resume(deepcopy(learned))
     return learner
 
 

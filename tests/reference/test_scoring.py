@@ -7,6 +7,7 @@ import torch
 from engine.batch import HistoryBatch
 from engine.blending.item_knn import neighbour_scores
 from engine.blending.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
+from engine.metrics import rank_of
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import WeightsError
 
@@ -70,6 +71,15 @@ def test_scores_are_the_weighted_sum_of_all_features(scorer: RecommenderModel) -
     found = scorer.scores(BATCH).numpy()
     np.testing.assert_allclose(found[:, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
     assert (found[:, 0] == -np.inf).all()
+
+
+@pytest.mark.parametrize("name", FEATURES[2:])
+def test_ranks_by_one_feature_are_those_of_its_dense_table(scorer: RecommenderModel, name: str) -> None:
+    dense_BI = dense_feature(scorer, name).astype(np.float32)
+    feature = scorer.features(BATCH, scorer.sequence.user_vectors(BATCH)).sparse[FEATURES.index(name) - 2]
+    for target in range(1, ROWS):
+        targets_B = np.full(len(BATCH), target)
+        assert feature.ranks(targets_B, ROWS).tolist() == rank_of(dense_BI, targets_B).tolist()
 
 
 def test_published_weights_make_the_same_scorer(scorer: RecommenderModel) -> None:

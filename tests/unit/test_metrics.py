@@ -21,6 +21,12 @@ def test_a_constant_score_ranks_in_the_middle() -> None:
     assert metrics.rank_of(scores, np.array([4])).tolist() == [50]
 
 
+def test_one_score_for_all_ranks_as_it_does_in_each_row() -> None:
+    scores = np.random.default_rng(0).integers(0, 20, 100).astype(np.float32)
+    expected = metrics.rank_of(np.repeat(scores[None], 100, 0), np.arange(100))
+    assert metrics.rank_for_all(scores, np.arange(100)).tolist() == expected.tolist()
+
+
 def test_the_interval_holds_the_mean_and_narrows_with_cases() -> None:
     generator = np.random.default_rng(0)
     narrow, wide = (metrics.interval((np.arange(count) % 2).astype(float), generator) for count in (10_000, 100))
