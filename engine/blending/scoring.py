@@ -31,21 +31,24 @@ FEATURES: Final = (
     "repeats",
     "visit",
     "echo",
+    "visit_model",
 )
 """The sequence model's score; log popularity; log strength as neighbour of the history, as successor of the history and
 as successor of its last item; was in the history before the last visit, log how often; is in the last visit; followed
-the last item when the same user had it before."""
+the last item when the same user had it before; the sequence model's score again, for items of the last visit."""
 
-FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, -1.0, 1.0)
+FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, 1.0, 1.0, 0.0)
 """What the weights begin with: item-kNN with a little of the rest, until outcomes say more."""
 
-ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+ITEM_KNN_BLEND: Final = (0.0, 1e-3, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """Item-kNN alone; popularity orders what it does not reach."""
 
 TABLES: Final = ("neighbour_rows", "neighbour_weights", "successor_rows", "successor_weights", "popularity")
 _PREFIX: Final = "scoring."
 _UNASKED: Final = 20.0
 """An item that nobody has touched loses so much before a user who has shown no taste that it could suit."""
+_OWN: Final = FEATURES.index("repeat")
+"""Features from here on are about the user's own items."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Sparse:
     index_N: Tensor
     """Distinct places in the flattened (B, I), rising."""
     value_N: Tensor
-    """Above 0."""
+    """Above 0, but for `visit_model`."""
 
     def ranks(self, targets_B: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
         """Rank of each target by this feature alone among `rows` rows, as `rank_of` has it.
@@ -171,19 +174,21 @@ class RecommenderModel(nn.Module):
         recent = known.last(config.window)
         covisits = self.neighbour_rows, self.neighbour_weights
         successors = self.successor_rows, self.successor_weights
-        near = (
-            _strength(recent, *covisits, config.covisit_decay, rows, config.covisit_floor),
-            _strength(recent, *successors, config.successor_decay, rows, config.successor_floor),
-            _strength(known.last(1), *successors, 1.0, rows, config.last_floor),
-        )
-        own = (
+        own = [
             Sparse(torch.from_numpy(index).to(device), torch.from_numpy(value).to(device))
             for index, value in (*_repeats(known, rows, config.visit_seconds), _echoes(known, rows))
+        ]
+        visit_N = own[FEATURES.index("visit") - _OWN].index_N
+        near = (
+            _strength(recent, *covisits, config.covisit_decay, rows, config.covisit_floor, visit_N),
+            _strength(recent, *successors, config.successor_decay, rows, config.successor_floor, visit_N),
+            _strength(known.last(1), *successors, 1.0, rows, config.last_floor, visit_N),
         )
         model_BI = torch.addmm(self.sequence.item_bias, users_BD, self.sequence.item_vectors().T)
+        visit_model = Sparse(visit_N, model_BI.view(-1)[visit_N])
         strangers = np.flatnonzero(np.bincount(known.users_T[known_T > 0], minlength=len(known)) == 0)
         popularity_I = torch.log1p(self.popularity[:rows])
-        return Features(model_BI, popularity_I, (*near, *own), torch.from_numpy(strangers).to(device))
+        return Features(model_BI, popularity_I, (*near, *own, visit_model), torch.from_numpy(strangers).to(device))
 
     def tables(self) -> dict[str, Tensor]:
         """State whose first axis is the row, by its published name."""
@@ -234,9 +239,12 @@ def load_scorer(weights: Weights, device: torch.device | str = "cpu") -> Recomme
 
 
 def _strength(
-    recent: HistoryBatch, rows_IK: Tensor, weights_IK: Tensor, decay: float, rows: int, floor: float
+    recent: HistoryBatch, rows_IK: Tensor, weights_IK: Tensor, decay: float, rows: int, floor: float, visit_N: Tensor
 ) -> Sparse:
-    """Log of each history's neighbours' strength over the floor: `neighbour_scores`, sparse, on any device."""
+    """Log of each history's neighbours' strength over the floor: `neighbour_scores`, sparse, on any device.
+
+    Items of the last visit are not their own neighbours' neighbours: whether they come again is what `visit` says.
+    """
     rows_T = torch.from_numpy(recent.rows_T.astype(np.int64)).to(weights_IK.device)
     steps_back_T = np.repeat(recent.lengths_B, recent.lengths_B) - 1 - recent.positions_T
     decay_T = torch.from_numpy((decay**steps_back_T).astype(np.float32)).to(weights_IK.device)
@@ -244,6 +252,7 @@ def _strength(
     flat = (rows_IK[rows_T] + first_T[:, None]).view(-1)
     values = (weights_IK[rows_T] * decay_T[:, None]).view(-1)
     total = values.new_zeros(len(recent) * rows).index_add_(0, flat, values)
+    total[visit_N] = 0
     index_N = total.nonzero().flatten()
     return Sparse(index_N, torch.log1p(total[index_N] / floor))
 

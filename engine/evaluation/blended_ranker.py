@@ -25,6 +25,8 @@ _COUNTED: Final = 2048
 """Histories counted at a time: pairs are matched in memory."""
 _BLEND_CASES: Final = 2048
 _BLEND_BATCH: Final = 128
+_BLEND_SCORES: Final = 2**27
+"""Scores kept at most, 512 MB, so that only the first pass has to make them."""
 _BLEND_PASSES: Final = 8
 _BLEND_RATE: Final = 0.3
 """Greater than online: at .05 the weights had not arrived after 96 steps (DIGINETICA: MRR@20 13.7, at .3 16.4)."""
@@ -98,14 +100,16 @@ class BlendedRanker:
         scorer.popularity = torch.from_numpy(self._popularity.counts(rows)).to(device)
 
     def _learn_blend(self, scorer: RecommenderModel, asked: Cases) -> None:
-        generator = self.sequence.generator
-        asked = asked.part(generator.permutation(len(asked))[:_BLEND_CASES])
-        for begin in list(range(0, len(asked), _BLEND_BATCH)) * _BLEND_PASSES:
-            part = asked.part(np.arange(begin, min(begin + _BLEND_BATCH, len(asked))))
-            targets_B = np.where(part.targets_B < scorer.rows, part.targets_B, 0)
-            with torch.inference_mode():
+        generator, most = self.sequence.generator, min(_BLEND_CASES, max(_BLEND_SCORES // scorer.rows, _BLEND_BATCH))
+        asked = asked.part(generator.permutation(len(asked))[:most])
+        parts = []
+        with torch.inference_mode():
+            for begin in range(0, len(asked), _BLEND_BATCH):
+                part = asked.part(np.arange(begin, min(begin + _BLEND_BATCH, len(asked))))
                 states_BD = scorer.sequence.user_vectors(part.histories)
-                features = scorer.features(part.histories, states_BD)
+                parts.append((part, states_BD, scorer.features(part.histories, states_BD)))
+            for part, states_BD, features in parts * _BLEND_PASSES:
+                targets_B = np.where(part.targets_B < scorer.rows, part.targets_B, 0)
                 scores_BI = features.scores(scorer.blend)
                 self._blend.update(features, scores_BI, torch.from_numpy(targets_B).to(scores_BI.device))
                 self._newcomers.learn(scorer.sequence, part.histories, states_BD, scores_BI, targets_B, generator)

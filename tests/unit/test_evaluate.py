@@ -123,8 +123,8 @@ def test_what_was_held_out_to_know_when_to_stop_is_learned_at_the_end(held_items
     ranker = SequenceRanker(TINY, 0, lambda: 0.0)
     ranker.fit(held_items)
     before, after = (ranks(model, asked, filter_seen=False).mean() for model in (ranker.unseeing, ranker.model))
-    assert before > 12
-    assert after < before - 1
+    assert before > 10  # of 24 items
+    assert after < before / 2
     other = SequenceRanker(replace(TINY, fit=replace(TINY.fit, finish=0.0)), 0, lambda: 0.0)
     other.fit(held_items)
     assert ranks(other.model, asked, filter_seen=False).mean() == before
