@@ -62,7 +62,7 @@ def dense_feature(scorer: RecommenderModel, name: str) -> np.ndarray:
 
 
 def test_scores_are_the_weighted_sum_of_all_features(scorer: RecommenderModel) -> None:
-    scorer.blend += 0.1  # no feature at 0
+    scorer.blend += 1.0  # no feature at 0
     expected = sum(
         weight * dense_feature(scorer, name) for weight, name in zip(scorer.blend.numpy(), FEATURES, strict=True)
     )
