@@ -33,9 +33,10 @@ FEATURES: Final = (
     "echo",
     "visit_model",
 )
-"""The sequence model's score; log popularity; log strength as neighbour of the history, as successor of the history and
-as successor of its last item; was in the history before the last visit, log how often; is in the last visit; followed
-the last item when the same user had it before; the sequence model's score again, for items of the last visit."""
+"""The sequence model's score; log popularity; log strength as neighbour of the history, not for items of the last visit,
+as successor of the history and as successor of its last item; was in the history before the last visit, log how often;
+is in the last visit; followed the last item when the same user had it before; how far the sequence model has an item of
+the last visit below its best."""
 
 FIRST_BLEND: Final = (0.3, 0.15, 0.6, 0.2, 0.4, 1.0, 0.3, 1.0, 1.0, 0.0)
 """What the weights begin with: item-kNN with a little of the rest, until outcomes say more."""
@@ -76,7 +77,7 @@ class Sparse:
     index_N: Tensor
     """Distinct places in the flattened (B, I), rising."""
     value_N: Tensor
-    """Above 0, but for `visit_model`."""
+    """Above 0; below for `visit_model`."""
 
     def ranks(self, targets_B: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
         """Rank of each target by this feature alone among `rows` rows, as `rank_of` has it.
@@ -181,11 +182,11 @@ class RecommenderModel(nn.Module):
         visit_N = own[FEATURES.index("visit") - _OWN].index_N
         near = (
             _strength(recent, *covisits, config.covisit_decay, rows, config.covisit_floor, visit_N),
-            _strength(recent, *successors, config.successor_decay, rows, config.successor_floor, visit_N),
-            _strength(known.last(1), *successors, 1.0, rows, config.last_floor, visit_N),
+            _strength(recent, *successors, config.successor_decay, rows, config.successor_floor),
+            _strength(known.last(1), *successors, 1.0, rows, config.last_floor),
         )
         model_BI = torch.addmm(self.sequence.item_bias, users_BD, self.sequence.item_vectors().T)
-        visit_model = Sparse(visit_N, model_BI.view(-1)[visit_N])
+        visit_model = Sparse(visit_N, model_BI.view(-1)[visit_N] - model_BI.amax(1)[visit_N // rows])
         strangers = np.flatnonzero(np.bincount(known.users_T[known_T > 0], minlength=len(known)) == 0)
         popularity_I = torch.log1p(self.popularity[:rows])
         return Features(model_BI, popularity_I, (*near, *own, visit_model), torch.from_numpy(strangers).to(device))
@@ -239,12 +240,15 @@ def load_scorer(weights: Weights, device: torch.device | str = "cpu") -> Recomme
 
 
 def _strength(
-    recent: HistoryBatch, rows_IK: Tensor, weights_IK: Tensor, decay: float, rows: int, floor: float, visit_N: Tensor
+    recent: HistoryBatch,
+    rows_IK: Tensor,
+    weights_IK: Tensor,
+    decay: float,
+    rows: int,
+    floor: float,
+    none_N: Tensor | None = None,
 ) -> Sparse:
-    """Log of each history's neighbours' strength over the floor: `neighbour_scores`, sparse, on any device.
-
-    Items of the last visit are not their own neighbours' neighbours: whether they come again is what `visit` says.
-    """
+    """Log of each history's neighbours' strength over the floor, 0 at `none_N`: `neighbour_scores` on any device."""
     rows_T = torch.from_numpy(recent.rows_T.astype(np.int64)).to(weights_IK.device)
     steps_back_T = np.repeat(recent.lengths_B, recent.lengths_B) - 1 - recent.positions_T
     decay_T = torch.from_numpy((decay**steps_back_T).astype(np.float32)).to(weights_IK.device)
@@ -252,7 +256,8 @@ def _strength(
     flat = (rows_IK[rows_T] + first_T[:, None]).view(-1)
     values = (weights_IK[rows_T] * decay_T[:, None]).view(-1)
     total = values.new_zeros(len(recent) * rows).index_add_(0, flat, values)
-    total[visit_N] = 0
+    if none_N is not None:
+        total[none_N] = 0
     index_N = total.nonzero().flatten()
     return Sparse(index_N, torch.log1p(total[index_N] / floor))
 

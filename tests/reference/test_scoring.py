@@ -50,13 +50,13 @@ def dense_feature(scorer: RecommenderModel, name: str) -> np.ndarray:
         "model": model,
         "popularity": np.repeat(np.log1p(tables["popularity"])[None], len(BATCH), 0),
         "covisit": (1 - visit) * np.log1p(neighbour_scores(known, *covisits) / config.covisit_floor),
-        "successor": (1 - visit) * np.log1p(neighbour_scores(known, *successors, decay=0.7) / config.successor_floor),
-        "last_successor": (1 - visit) * np.log1p(neighbour_scores(known, *successors, window=1) / config.last_floor),
+        "successor": np.log1p(neighbour_scores(known, *successors, decay=0.7) / config.successor_floor),
+        "last_successor": np.log1p(neighbour_scores(known, *successors, window=1) / config.last_floor),
         "repeat": repeat,
         "repeats": repeats,
         "visit": visit,
         "echo": echo,
-        "visit_model": np.where(visit == 1, model, 0),
+        "visit_model": np.where(visit == 1, model - model.max(1, keepdims=True), 0),
     }
     return dense[name]
 
