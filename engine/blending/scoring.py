@@ -33,7 +33,7 @@ FEATURES: Final = (
     "echo",
     "visit_model",
 )
-"""The sequence model's score; log popularity; log strength as neighbour of the history, not for items of the last visit,
+"""The sequence model's score; log popularity; log strength as neighbour of the history, none in the last visit itself,
 as successor of the history and as successor of its last item; was in the history before the last visit, log how often;
 is in the last visit; followed the last item when the same user had it before; how far the sequence model has an item of
 the last visit below its best."""
