@@ -248,7 +248,7 @@ def _strength(
     floor: float,
     none_N: Tensor | None = None,
 ) -> Sparse:
-    """Log of each history's neighbours' strength over the floor, 0 at `none_N`: `neighbour_scores` on any device."""
+    """Log of each history's neighbours' strength over the floor, 0 at `none_N`; sparse, on any device."""
     rows_T = torch.from_numpy(recent.rows_T.astype(np.int64)).to(weights_IK.device)
     steps_back_T = np.repeat(recent.lengths_B, recent.lengths_B) - 1 - recent.positions_T
     decay_T = torch.from_numpy((decay**steps_back_T).astype(np.float32)).to(weights_IK.device)

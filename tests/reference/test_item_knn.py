@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine.batch import HistoryBatch
-from engine.blending.item_knn import ItemKnn, PairConfig, neighbour_scores
+from engine.blending.item_knn import ItemKnn, PairConfig
+from tests.reference.neighbours import neighbour_scores
 
 ITEMS, USERS = 12, 30
 

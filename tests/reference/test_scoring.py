@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
-from engine.blending.item_knn import neighbour_scores
 from engine.blending.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
 from engine.metrics import rank_of
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import WeightsError
+from tests.reference.neighbours import neighbour_scores
 
 ROWS = 40
 BATCH = HistoryBatch.of(
