@@ -54,7 +54,8 @@ def main() -> None:
             "`user item item …`, oldest first, such as Amazon Beauty 5-core"
         )
     if any(os.environ.get(name) != value for name, value in TUNED.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | TUNED)  # noqa: S606  # ourselves, malloc tuned
+        # ourselves, malloc tuned; as a module, or `http.py` beside this file stands for Python's
+        os.execve(sys.executable, [sys.executable, "-m", "tests.bench.train", *sys.argv[1:]], os.environ | TUNED)  # noqa: S606
     torch.set_num_threads(1)
     data = read(wanted.data)
     (fold,) = folds("leave-one-out", data)
