@@ -50,7 +50,7 @@ class KafkaSettings(_Group):
     """Of the topics keyed by user, when Headrace creates them."""
     replication_factor: Positive = 1
     session_timeout_seconds: PositiveFloat = 6.0
-    """A dead worker's users move to another after this."""
+    """The users of a worker that stays away move to another after this. Brokers allow no less than 6 by default."""
 
 
 class TritonSettings(_Group):

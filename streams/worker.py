@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -21,7 +22,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from streams.api.api_server import ApiServer
 from streams.api.http import create_api
 from streams.catalogue import Catalogue, CatalogueFollower
-from streams.errors import StartError
 from streams.instruments import WorkerInstruments
 from streams.kafka import faust_credentials, librdkafka_config
 from streams.lists.answer_requests import AnswerRequests
@@ -36,6 +36,7 @@ from streams.state.expire_users import ExpireUsers
 from streams.state.join_impressions import JoinImpressions
 from streams.state.keep_histories import KeepHistories
 from streams.state.lease import Lease
+from streams.state.membership import member_name, take_folder
 from streams.state.outputs import Outputs
 from streams.state.progress import Progress
 from streams.state.review_changelog import Ends, ReviewChangelog
@@ -48,6 +49,8 @@ _log = structlog.get_logger()
 
 LEASE_SHARE: Final = 0.6
 """Of the session timeout: a worker frozen for longer, or a record not acknowledged by then, stops the worker."""
+_HEARTBEATS: Final = 20
+"""A session. With the next one a worker hears that it is to take over from another: after .3 s, and not after 1 s."""
 _BUFFERED_BATCHES: Final = 2
 _FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of one partition: the larger a batch, the more events of one user share a changelog record and a write."""
@@ -103,6 +106,7 @@ class Worker:
 
     async def take(self, _app: faust.App, _assigned: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
         """Begin with the partitions that were given to this worker."""
+        self.table.take()
         self.keep_histories.take()
 
     async def measure(self) -> None:
@@ -182,7 +186,7 @@ def run_worker(settings: Settings) -> int:
     states = ensure_topics(settings)
     check_topics(states)
     partitions = next(state.partitions for state, spec in zip(states, SPECS, strict=True) if spec.partitions == BY_USER)
-    _make_folder(settings)
+    take_folder(_folder(settings))
     gc.set_threshold(*_GC_THRESHOLD)
     gc.freeze()  # modules and settings, which live as long as the worker
     return uvloop.run(_run(settings, partitions))
@@ -219,27 +223,29 @@ async def _live(app: faust.App) -> None:
 
 def _faust_app(settings: Settings, partitions: int) -> faust.App:
     kafka = settings.kafka
+    url = f"http://{settings.http.advertised or f'{settings.http.host}:{settings.http.port}'}"
     return faust.App(
         f"{settings.prefix}workers",
         broker=[f"batches://{address}" for address in settings.broker.split(",")],
         broker_credentials=faust_credentials(settings),
         broker_session_timeout=kafka.session_timeout_seconds,
-        broker_heartbeat_interval=kafka.session_timeout_seconds / 6,
+        broker_heartbeat_interval=kafka.session_timeout_seconds / _HEARTBEATS,
         broker_request_timeout=20.0,
         broker_commit_interval=0.3,
         broker_max_poll_interval=60.0,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member_name(_folder(settings), settings.worker_id, url),
         consumer_max_fetch_size=_FETCH_BYTES,
         stream_buffer_maxsize=_BUFFERED_BATCHES,
         stream_wait_empty=False,
         store="rocksdb://",
         TableManager=DeclaredTables,
-        datadir=str(settings.data_dir / settings.worker_id),
+        datadir=str(_folder(settings)),
         table_standby_replicas=settings.state.standbys,
         topic_partitions=partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,
-        canonical_url=f"http://{settings.http.advertised or f'{settings.http.host}:{settings.http.port}'}",
+        canonical_url=url,
         web_enabled=False,
         autodiscover=False,
         version=1,
@@ -255,14 +261,8 @@ def _changelog_ends(app: faust.App, table: UserTable) -> Ends:
     return ends
 
 
-def _make_folder(settings: Settings) -> None:
-    folder = settings.data_dir / settings.worker_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StartError(
-            f"The worker's folder {folder} cannot be made: {exc.strerror}; set HEADRACE_DATA_DIR."
-        ) from exc
+def _folder(settings: Settings) -> Path:
+    return settings.data_dir / settings.worker_id
 
 
 Hook = Callable[[], Awaitable[None]]

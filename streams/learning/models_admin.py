@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from streams.errors import StartError
 from streams.kafka import librdkafka_config
 from streams.learning.model_repository import ModelRepository
-from streams.learning.topic_reader import reader, to_the_end
+from streams.learning.topic_reader import END_MS, reader, to_the_end
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
 
@@ -85,7 +85,7 @@ def current(settings: Settings) -> DecisionRecord | None:
 
 
 def _records(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    consumer = reader(librdkafka_config(settings), f"{settings.prefix}decisions")
+    consumer = reader(librdkafka_config(settings, fetch_wait_max_ms=END_MS), f"{settings.prefix}decisions")
     try:
         for message in to_the_end(consumer):
             if message.key() and message.value():

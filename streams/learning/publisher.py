@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from engine.weights import CHAMPION, Weights, encode_generation, withdrawal
 from streams.errors import HeadraceError, StartError
 from streams.kafka import librdkafka_config
-from streams.learning.topic_reader import reader, to_the_end
+from streams.learning.topic_reader import END_MS, reader, to_the_end
 from streams.settings import Settings
 
 _SECONDS: Final = 20.0
@@ -103,7 +103,7 @@ class Publisher:
         Raises:
             StartError: Kafka does not answer.
         """
-        consumer = reader(librdkafka_config(self._settings), self._weights)
+        consumer = reader(librdkafka_config(self._settings, fetch_wait_max_ms=END_MS), self._weights)
         try:
             low, high = consumer.get_watermark_offsets(TopicPartition(self._weights, 0), _SECONDS)
             # One generation of a large catalogue is longer than the tail.

@@ -12,6 +12,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.errors import StartError
 
+END_MS: Final = 10
+"""`fetch.wait.max.ms` of who reads to the end once: Kafka says 500 ms later by default that this is the end."""
 _BATCH: Final = 1000
 _POLL_SECONDS: Final = 0.2
 _SILENT_SECONDS: Final = 10.0

@@ -254,6 +254,8 @@ class LocalTriton:
         try:
             self._client.load_model(MODEL, headers={f"triton-grpc-protocol-{CONTROL_KEY}": self._token})
         except InferenceServerException as exc:
+            if newest != self._repository.newest():
+                return  # the server takes what is newest by then, and even that may be gone again: next time
             log.error("version-rejected", version=newest, why=str(exc)[:300])  # noqa: TRY400 - the reason is enough
             self._repository.set_aside(newest)
             return

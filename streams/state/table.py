@@ -170,13 +170,17 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
             if self.app.in_recovery:  # a standby follows for ever
                 self._recovery_log.add(partition, len(records), began)
 
+    def take(self) -> None:
+        """Begin with the partitions that were assigned."""
+        self._recovery_log.begin()
+
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Say what was recovered, before the worker takes up its events."""
         await super().on_recovery_completed(active_tps, standby_tps)
         for partition in list(self._unlogged):
             self._settle(partition)  # some 50 ms
             await asyncio.sleep(0)
-        self._recovery_log.end()
+        self._recovery_log.end(tp.partition for tp in active_tps)
 
     def size_bytes(self) -> Mapping[int, int]:
         """Return the bytes on disk of each open partition."""

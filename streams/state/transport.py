@@ -41,8 +41,10 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # f
         self._read_ahead = ReadAhead(fetcher)
 
     async def on_thread_stop(self) -> None:
-        """Fetch no more."""
+        """Fetch no more, and leave the group, in which aiokafka has a member with a name stay until it times out."""
         await self._read_ahead.stop()
+        if self._consumer is not None:
+            self._consumer._coordinator._group_instance_id = None  # noqa: SLF001
         await super().on_thread_stop()
 
     async def getmany(self, active_partitions: AbstractSet[TP], timeout: float) -> dict[TP, Records]:  # noqa: ASYNC109

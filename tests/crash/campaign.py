@@ -54,6 +54,7 @@ class Campaign:
         rate: events a second.
         seed: of the faults and of the feed.
         cold: at the end also recover every history into an empty disk.
+        passing: users do not come back.
     """
 
     deployment: Deployment
@@ -61,6 +62,7 @@ class Campaign:
     seed: int
     workers: int = 2
     cold: bool = True
+    passing: bool = False
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
     def run(self, faults: Iterator[str], kills: int, seconds: float) -> Report:
@@ -69,7 +71,7 @@ class Campaign:
         settings = self._settings()
         try:
             self._start(settings)
-            feed = Feed(settings, self.rate, self.seed)
+            feed = Feed(settings, self.rate, self.seed, passing=self.passing)
             injected = Faults(self.deployment, random.Random(self.seed))
             feed.start()
             self._inject(injected, faults, kills, seconds)
@@ -164,7 +166,9 @@ class Campaign:
             places["recovered"] = self._recovered(events, feed.start_ms)
         given = count.answers(settings, events)
         verdicts = {place: count.judge(events, found) for place, found in places.items()}
-        failovers = count.failovers(events, given, injected)
+        logs = [worker.log_file for worker in self.deployment.workers]
+        failovers = count.failovers(events, given, injected, logs)
+        alone = [seconds for of_kind in failovers.alone.values() for seconds in of_kind]
         report.faults = dict(sorted(injected.done.items()))
         lost = set().union(*(verdict.lost for verdict in verdicts.values()))
         report.figures = {
@@ -178,8 +182,10 @@ class Campaign:
             "answers": given.distinct,
             "raw_duplicates": given.raw - given.distinct,
             "rungs": dict(given.rungs),
-            "failover_seconds": _percentiles(failovers.alone),
-            "failovers": len(failovers.alone),
+            "failover_seconds": _percentiles(alone),
+            "failovers": len(alone),
+            "failover_seconds_by_kind": {kind: _percentiles(found) for kind, found in failovers.alone.items()},
+            "recovery_seconds_by_kind": {kind: _percentiles(found) for kind, found in failovers.recovery.items()},
             "failover_seconds_disturbed": _percentiles(failovers.disturbed),
             "failovers_disturbed": len(failovers.disturbed),
             "failovers_left_out_for_broker_outages": failovers.broker,

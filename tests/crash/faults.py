@@ -15,6 +15,8 @@ from tests.crash.roles import Deployment, Role
 FREEZE_SECONDS: Final = (7.0, 10.0)
 """Past the session timeout of 6 s: the partitions have moved when the worker wakes."""
 PAUSE_SECONDS: Final = (5.0, 20.0)
+GONE_SECONDS: Final = 14.0
+"""Others have taken over by then."""
 _MOVE_DEADLINE_SECONDS: Final = 20.0
 
 
@@ -80,6 +82,23 @@ class Faults:
         if worker and lost:
             self.deployment.wipe(worker)
         return lost
+
+    def worker_gone(self) -> bool:
+        """Kill -9 of a worker that comes back only when others have long taken over."""
+        worker = self._a_worker()
+        if worker is None or sum(w.pid is not None for w in self.deployment.workers) < 2:
+            return False
+        self._lose(worker, "gone")
+        worker.wanted = False
+
+        def comes_back() -> bool:
+            if worker.child is None:  # another fault may have started it meanwhile
+                self.moves.append(time.time())
+                worker.start()
+            return True
+
+        self._after(GONE_SECONDS, comes_back)
+        return True
 
     def worker_term(self) -> bool:
         """SIGTERM of a worker, which comes back."""
@@ -223,6 +242,7 @@ class Faults:
 
 WEIGHTS: Final = {
     "worker_kill": 6,
+    "worker_gone": 2,
     "worker_wipe": 2,
     "worker_term": 3,
     "worker_freeze": 3,

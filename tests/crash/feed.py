@@ -2,6 +2,7 @@
 
 An event's number is its event time, so each place that keeps an event also keeps its number: start + number, in
 milliseconds. Users come and go: most events are of a few dozen users who are active now, the others of any user so far.
+A user's next event can mend what a defect did to the one before; passing users do not come back.
 """
 
 import random
@@ -24,14 +25,22 @@ _TYPES: Final = ("view", "click", "cart", "purchase")
 
 
 class Feed:
-    """A thread that sends until it is stopped; what Kafka does not take at once is kept and sent later."""
+    """A thread that sends until it is stopped; what Kafka does not take at once is kept and sent later.
 
-    def __init__(self, settings: Settings, rate: float, seed: int) -> None:
+    Args:
+        settings: where to.
+        rate: events a second.
+        seed: of what is sent.
+        passing: each user has one event.
+    """
+
+    def __init__(self, settings: Settings, rate: float, seed: int, *, passing: bool = False) -> None:
         self.start_ms = int(time.time() * 1000) - 86_400_000
         """Event time of number 0: long enough ago that no number lies in the future."""
         self.sent = 0
         self._random = random.Random(seed)
         self._rate = rate
+        self._passing = passing
         self._topic = settings.prefix + "interactions"
         self._producer = Producer(
             librdkafka_config(
@@ -69,7 +78,7 @@ class Feed:
             self._producer.poll(0)
 
     def _send(self, number: int) -> None:
-        user = self._user()
+        user = f"u{number}" if self._passing else self._user()
         event = Interaction(
             f"e{number}",
             user,

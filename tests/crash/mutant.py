@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +18,11 @@ from faust.types import TP
 
 from streams import cli
 from streams.state import keep_histories, transport, user_states
-from streams.state.outputs import Delivery, Outputs
+from streams.state.batch_fold import Touched
 from streams.state.user_state import UserState
 
 _UNLUCKY: Final = 20
 """Number of the batch whose answer never comes; after a restart there are fewer batches than that."""
-_LATE_SECONDS: Final = 2.0
 _FREEZE_SECONDS: Final = 12
 """The session timeout, and time for the others to take over and to write."""
 
@@ -51,29 +50,24 @@ def highest_offset() -> None:
 
 
 def local_before_changelog() -> None:
-    """Write the local store at once and the changelog later: a worker killed in between is ahead of its changelog.
+    """Write the local store before the changelog, and be killed in between, once.
 
     The look at what others wrote is left out, because it would send again what recovery finds to be ahead.
     """
-    send, begin = Outputs.send, keep_histories.KeepHistories._begin
+    send = keep_histories.KeepHistories._send_states
+    marker = Path(os.environ["HEADRACE_DATA_DIR"]) / "killed"
 
-    def late(self: Outputs, topic: str, key: bytes, value: bytes, delivery: Delivery, **more: Any) -> None:
-        if topic.endswith("-changelog"):
-            loop = asyncio.get_running_loop()
-            loop.call_later(_LATE_SECONDS, lambda: send(self, topic, key, value, delivery, **more))
-        else:
-            send(self, topic, key, value, delivery, **more)
-
-    def begin_and_store(self: Any, *args: Any) -> Any:
-        batch = begin(self, *args)
-        self._table.write(batch.partition, [(touched.key, touched.value) for touched in batch.changed], -1)
-        return batch
+    def store_and_send(self: Any, changed: Sequence[Touched], partition: int, *more: Any) -> None:
+        self._table.write(partition, [(touched.key, touched.value) for touched in changed], -1)
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        send(self, changed, partition, *more)
 
     async def unseen(_self: Any, _partition: int, last_offset: int, _count: int) -> int:
         return last_offset
 
-    _replace(Outputs, "send", late)
-    _replace(keep_histories.KeepHistories, "_begin", begin_and_store)
+    _replace(keep_histories.KeepHistories, "_send_states", store_and_send)
     _replace(keep_histories.ForeignWrites, "check", unseen)
 
 

@@ -123,6 +123,7 @@ class Deployment:
             "HEADRACE_DATA_DIR": str(folder),
             "HEADRACE_TRITON__URL": f"127.0.0.1:{free_port()}",
             "HEADRACE_STATE__HISTORY_LENGTH": str(_HISTORY_LENGTH),
+            "HEADRACE_LOG__FORMAT": "json",
             "HEADRACE_LEARNER__PRESET": "tiny",
             "HEADRACE_LEARNER__CHECKPOINT_SECONDS": "2",
             "HEADRACE_LEARNER__VERSION_SECONDS": "60",

@@ -80,6 +80,14 @@ class RealWorker:
 
     child: Child
     client: httpx.Client
+    environment: Mapping[str, str]
+
+    def come_back(self) -> None:
+        """Start it as it was, on its disk; return when it serves."""
+        self.child = Child(
+            self.child.name, [*COMMAND, "worker"], log_file=self.child.log_file, environment=self.environment
+        )
+        self.child.wait_until(lambda: self.ready, DEADLINE_SECONDS)
 
     @property
     def partitions(self) -> list[int]:
@@ -159,7 +167,8 @@ class Deployment:
             **settings,
         }
         child = Child(name, [*COMMAND, "worker"], log_file=self.folder / f"{name}.log", environment=environment)
-        worker = RealWorker(child, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0, trust_env=False))
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0, trust_env=False)
+        worker = RealWorker(child, client, environment)
         self.workers.append(worker)
         child.wait_until(lambda: worker.ready and bool(worker.partitions), DEADLINE_SECONDS)
         return worker
