@@ -36,7 +36,6 @@ class ReadAhead:
         self._fetcher = fetcher
         self._partitions: Collection[TP] = ()
         self._runs: dict[TP, _Run] = {}
-        self._held = 0
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
@@ -61,7 +60,6 @@ class ReadAhead:
                 self._reading = None
                 reading.result()
         found = {tp: self._runs.pop(tp) for tp in list(self._runs) if tp in partitions}
-        self._held -= sum(run.records.size for run in found.values())
         self._room.set()
         return {tp: run.records for tp, run in found.items() if self._follows(tp, run)}
 
@@ -86,7 +84,7 @@ class ReadAhead:
                 self._add(tp, found)
             if records:
                 self._came.set()
-            while self._held > _HELD_BYTES:
+            while self._held() > _HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
@@ -94,13 +92,15 @@ class ReadAhead:
         assignment = self._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
         end = assignment.state_value(tp).position
         run = self._runs.get(tp)
-        self._held += records.size
         if run and run.assignment is assignment and run.end == records.first_offset:
             run.records.extend(records)
             run.end = end
             return
-        self._held -= run.records.size if run else 0
         self._runs[tp] = _Run(records, assignment, end)
+
+    def _held(self) -> int:
+        """Bytes that somebody will ask for: not those of partitions that were taken away or are recovered by now."""
+        return sum(run.records.size for tp, run in self._runs.items() if tp in self._partitions)
 
     def _follows(self, tp: TP, run: _Run) -> bool:
         """Whether what aiokafka fetches next comes right after the run: else it was sought or taken away meanwhile."""

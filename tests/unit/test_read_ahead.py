@@ -150,6 +150,17 @@ async def test_with_much_at_hand_the_rest_stays_with_aiokafka(ahead: ReadAhead, 
     assert offsets(await ahead.take(BOTH, 1.0)) == {B: [0]}
 
 
+async def test_what_nobody_asks_for_any_more_does_not_hold_up_the_rest(ahead: ReadAhead, fetcher: Fetcher) -> None:
+    wanted = {A, B}
+    assert await ahead.take(wanted, 0) == {}
+    fetcher.arrive(A, 0, size=_HELD_BYTES + 1)
+    await settle()
+    wanted.discard(A)  # taken away, or its recovery has ended
+    fetcher.arrive(B, 0)
+    assert await ahead.take(wanted, 0) == {}
+    assert offsets(await ahead.take(wanted, 1.0)) == {B: [0]}
+
+
 async def test_a_failed_fetch_fails_who_asks_and_the_next_one_goes_on(ahead: ReadAhead, fetcher: Fetcher) -> None:
     fetcher.fail(OSError("no such topic"))
     with pytest.raises(OSError, match="no such topic"):
