@@ -39,7 +39,7 @@ from streams.topics import check_topics, ensure_topics
 
 log = structlog.get_logger()
 
-_POLL_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.1
 _NICENESS: Final = 5
 """Serving goes first where learner and worker share a core."""
 

@@ -41,7 +41,8 @@ class ExampleSource:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 check_crcs=False,  # 0.1 s a megabyte in Python; an example that was damaged does not decode
-                fetch_max_wait_ms=20,
+                fetch_min_bytes=64 * 1024,  # a fetch an example would cost the learner and Kafka a sixth of a core each
+                fetch_max_wait_ms=100,
                 max_poll_records=self._settings.learner.micro_batch,
             )
         )
