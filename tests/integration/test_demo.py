@@ -1,52 +1,19 @@
 """The demo measures a whole loop on real parts, loses nothing, and leaves no process and no shared memory behind."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.integration.whole_runs import assert_gone, begin, family, mapped_regions
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
-def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "streams", "demo", *arguments],
-        env=environment | {"HEADRACE_DATA_DIR": str(folder / "data")},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def mapped_regions(processes: list[psutil.Process]) -> set[str]:
-    """Shared memory that these processes hold; others may run beside the test."""
-    found = set()
-    for process in processes:
-        with suppress(psutil.Error):
-            found |= {region.path for region in process.memory_maps() if region.path.startswith("/dev/shm/")}  # noqa: S108
-    return found
-
-
-def assert_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=5)
-    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-
-
 def test_a_short_demo_ends_by_itself_with_every_figure_measured(tmp_path: Path) -> None:
-    demo = begin(tmp_path, "--past", "3000", "--events", "600", "--report", "report.json")
+    demo = begin(tmp_path, "demo", "--past", "3000", "--events", "600", "--report", "report.json")
     output, _ = demo.communicate(timeout=200)
     assert demo.returncode == 0, output
     found = json.loads((tmp_path / "report.json").read_text())
@@ -62,7 +29,7 @@ def test_a_short_demo_ends_by_itself_with_every_figure_measured(tmp_path: Path) 
 
 
 def test_ctrl_c_stops_everything_within_ten_seconds(tmp_path: Path) -> None:
-    demo = begin(tmp_path, "--past", "1000")
+    demo = begin(tmp_path, "demo", "--past", "1000")
     deadline = time.monotonic() + 90
     log = tmp_path / "data" / "demo" / "logs" / "worker.log"
     while not (log.exists() and "worker_listening" in log.read_text()):

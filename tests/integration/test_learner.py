@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from engine.weights import Generation, GenerationAssembler
+from streams.commands.event_files import open_events
 from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
 from streams.learning.publisher import FencedError, Publisher
@@ -19,7 +20,7 @@ from streams.local.local_broker import LocalBroker
 from streams.records import Example, ExampleHistory, Exposure, Outcome, Shown, encode
 from streams.settings import Settings
 from streams.topics import ensure_topics
-from tests.builders import NOON
+from tests.builders import NOON, interaction
 
 pytestmark = pytest.mark.integration
 DEADLINE_SECONDS = 30.0
@@ -191,6 +192,24 @@ def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None
     assert tables["popularity"].sum() > 0
     for name, table in tables.items():
         np.testing.assert_array_equal(table, own[name][:published_rows])
+
+
+def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "past.jsonl"
+    events = [
+        interaction(event_id=f"e{n}", user_id=f"u{n % 3}", item_id=f"i{n % 7}", timestamp=NOON + n) for n in range(60)
+    ]
+    path.write_bytes(b"\n".join(map(encode, events)))
+    role = LearnerRole(settings, LearnerInstruments(CollectorRegistry()))
+    file, columns = open_events(str(path))
+    assert role.backfill(file, columns, until_line=40) == 40
+    role.close()
+    published = [*generations(settings)][-1]
+    assert published.rows == 8
+    assert published.tables["popularity"].sum() > 30
+    after = Running(settings)
+    assert after.role._learner.outcomes == 40
+    after.stop()
 
 
 def test_an_example_that_does_not_decode_is_counted_and_passed_over(settings: Settings) -> None:
