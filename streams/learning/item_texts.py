@@ -7,13 +7,14 @@ import time
 from typing import Final
 
 import numpy as np
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 from numpy.typing import NDArray
 
 from engine.text import TextEncoder
 from streams.errors import RejectedEventError, StartError
 from streams.kafka import librdkafka_config
 from streams.learning.row_log import RowLog
+from streams.learning.topic_reader import reader
 from streams.records import Item, decode, decoder
 from streams.settings import Settings
 
@@ -37,16 +38,7 @@ class ItemTexts:
         self._waiting: dict[str, str] = {}
         """Text of items that have no row yet."""
         self._looked = 0.0
-        self._consumer = Consumer(
-            librdkafka_config(
-                settings,
-                group_id=f"{settings.prefix}texts",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                fetch_wait_max_ms=20,
-            )
-        )
-        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        self._consumer = reader(librdkafka_config(settings, fetch_wait_max_ms=20), self._topic)
 
     def all(self) -> Described:
         """Return what the topic holds now of items that have a row.

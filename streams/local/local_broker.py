@@ -1,6 +1,5 @@
 """A real Apache Kafka on this machine: one node in KRaft mode, its data in a folder, no Docker and no Java needed."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import StartError
+from streams.folder_lock import take_lock
 from streams.local.kafka_jars import default_cache, kafka_jars
 from streams.local.processes import GRACE_SECONDS, Child, free_port, is_listening, keep_running, stop_signals
 
@@ -135,17 +135,13 @@ class LocalBroker:
         if self._lock is not None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "broker.lock", os.O_CREAT | os.O_RDWR, 0o644)
+            lock = take_lock(self.folder / "broker.lock")
         except OSError as exc:
             raise StartError(f"Folder {self.folder} cannot be written ({exc.strerror}); choose another.") from exc
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(lock)
+        if lock is None:
             raise StartError(
                 f"A broker is already running on {self.folder}; use it, stop it, or choose another folder."
-            ) from exc
+            )
         self._lock = lock
         self._end_leftover()
 

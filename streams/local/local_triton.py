@@ -1,6 +1,5 @@
 """A real Triton server on this machine, out of the nvidia-pytriton wheel: laid out, started, watched, restarted."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from streams.errors import StartError
+from streams.folder_lock import take_lock
 from streams.learning.model_repository import MODEL, ModelRepository
 from streams.lists.scorer import channel_options, inputs
 from streams.local.processes import GRACE_SECONDS, Child, blot_out, free_port, is_listening, keep_running, stop_signals
@@ -142,13 +142,9 @@ class LocalTriton:
     def _take_folder(self) -> None:
         if self._lock is not None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "triton.lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(lock)
-            raise StartError(f"A Triton is already running on {self.folder}; use it, or stop it.") from exc
+        lock = take_lock(self.folder / "triton.lock")
+        if lock is None:
+            raise StartError(f"A Triton is already running on {self.folder}; use it, or stop it.")
         self._lock = lock
 
     def _refuse_busy_port(self) -> None:

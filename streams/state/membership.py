@@ -5,14 +5,13 @@ of the others stay where they are. A worker with an empty disk is another member
 recovered from the changelog a standby has long taken over.
 """
 
-import fcntl
-import os
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
 from streams.errors import StartError
+from streams.folder_lock import take_lock
 
 
 def take_folder(folder: Path) -> None:
@@ -22,19 +21,15 @@ def take_folder(folder: Path) -> None:
         StartError: it cannot be made, or another worker has it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "worker.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = take_lock(folder / "worker.lock")
     except OSError as exc:
         raise StartError(
             f"The worker's folder {folder} cannot be made: {exc.strerror}; set HEADRACE_DATA_DIR."
         ) from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
+    if lock is None:
         raise StartError(
             f"A worker is already running on {folder}; stop it, or give this one a HEADRACE_WORKER_ID of its own."
-        ) from exc
+        )
 
 
 def member_name(folder: Path, worker_id: str, url: str) -> str:
