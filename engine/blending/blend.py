@@ -10,6 +10,9 @@ from torch import Tensor
 
 from engine.blending.scoring import FIRST_BLEND, Features
 
+LEAST_MODEL: Final = 0.05
+"""The sequence model's weight at least, however much neighbours say: what nobody has touched is scored by it alone."""
+
 _EPSILON: Final = 1e-8
 
 
@@ -45,6 +48,7 @@ class BlendLearner:
         )
         self.squares_F += gradient_F.square()
         self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)
+        self.blend_F[0].clamp_(min=LEAST_MODEL)
         return errors_I
 
     def state(self) -> dict[str, Tensor]:

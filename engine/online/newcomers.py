@@ -30,7 +30,6 @@ _GHOSTS: Final = 1 / 16
 _RATE: Final = 0.3
 _STEP: Final = 0.1
 """A smaller change of a row is kept back, since every row that changes is published."""
-_LEAST_WEIGHT: Final = 0.1
 _EPSILON: Final = 1e-8
 
 
@@ -90,15 +89,14 @@ class Newcomers:
         Args:
             model: Changed in place.
             rows_U: Which rows; others are as they were.
-            weight: What the blend multiplies the sequence model's score with, less than one, because the neighbours of
-                items with a past say much of the same.
+            weight: What the blend multiplies the sequence model's score with, from `engine.blending.blend.LEAST_MODEL`
+                upwards; less than one, because the neighbours of items with a past say much of the same.
 
         Returns:
             The rows that have changed.
         """
         self._expected_I = grown(self._expected_I, int(rows_U.max(initial=0)) + 1)
         worth_U = self.begin - np.log1p(self._expected_I[rows_U])
-        weight = max(weight, _LEAST_WEIGHT)
         rows = torch.from_numpy(rows_U)
         lengths_U = model.text_vectors[rows].float().norm(dim=1).numpy(force=True)
         off_U = np.abs(model.item_biases.data[rows].numpy(force=True) * weight - worth_U)
