@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.blending.scoring import build
-from engine.weights import CHALLENGER, CHAMPION, Arrays, Generation, Weights, WeightsError
+from engine.generations import Generation
+from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ServedModel:
     def __init__(self, weights: Weights, version: int, generation: int, device: str = "cpu") -> None:
         try:
             self._model = build(weights.config, weights.rows)
-            self._check(weights.tables, weights.dense)
+            self._check(weights)
             self._model.load(weights.tables, weights.dense)  # type: ignore[arg-type]  # load() takes what has a dtype
         except (TypeError, KeyError, RuntimeError) as exc:
             raise WeightsError(f"the weights do not fit their config: {exc}") from exc
@@ -74,25 +75,25 @@ class ServedModel:
             return
         if dict(change.config) != self._config:
             raise WeightsError("it belongs to a model of another config; a new version must be loaded first")
-        self._check(change.tables if len(change.rows_U) else None, change.dense)
-        rows_U = torch.from_numpy(change.rows_U)
+        values = {name: changed.values for name, changed in change.tables.items()}
+        self._check(Weights(change.config, values, change.dense))
         with self._lock, torch.inference_mode():
             self._model.grow(change.rows)
             tables, dense = self._model.tables(), self._model.dense()
             for name, table in tables.items():
-                if name in change.tables:
-                    table[rows_U.to(table.device)] = torch.from_numpy(change.tables[name]).to(table)
+                rows_U = torch.from_numpy(change.tables[name].rows_U).to(table.device)
+                table[rows_U] = torch.from_numpy(values[name]).to(table)
             for name, tensor in dense.items():
                 tensor.copy_(torch.from_numpy(change.dense[name]))
             self.generation = change.generation
 
-    def _check(self, tables: Arrays | None, dense: Arrays) -> None:
+    def _check(self, found: Weights) -> None:
         """Refuse what lacks a tensor or has one of another shape; tables may hold any rows."""
         for name, own in self._model.dense().items():
-            if name not in dense or dense[name].shape != tuple(own.shape):
+            if name not in found.dense or found.dense[name].shape != tuple(own.shape):
                 raise WeightsError(f"{name} is missing or not of shape {tuple(own.shape)}")
         for name, own in self._model.tables().items():
-            if tables is not None and (name not in tables or tables[name].shape[1:] != tuple(own.shape[1:])):
+            if name not in found.tables or found.tables[name].shape[1:] != tuple(own.shape[1:]):
                 raise WeightsError(f"{name} is missing or its rows are not of shape {tuple(own.shape[1:])}")
 
 
@@ -126,10 +127,11 @@ class ServedSlots:
             self.champion.apply(change)
         elif self.challenger is not None:
             self.challenger.apply(change)
-        elif len(change.rows_U) < change.rows:
+        elif any(len(changed.rows_U) < change.rows for changed in change.tables.values()):
             raise WeightsError("a challenger begins with all of its rows")
         else:
-            weights = Weights(change.config, change.tables, change.dense)
+            tables = {name: changed.values for name, changed in change.tables.items()}
+            weights = Weights(change.config, tables, change.dense)
             self.challenger = ServedModel(weights, change.version, change.generation, self._device)
 
     def drop(self, slot: str) -> None:

@@ -17,7 +17,8 @@ from engine.batch import HistoryBatch, joined
 from engine.blending.blend import BlendLearner
 from engine.blending.item_knn import ItemKnn
 from engine.blending.popularity import Popularity
-from engine.blending.scoring import FEATURES, ITEM_KNN_BLEND, RecommenderModel, load_scorer
+from engine.blending.scoring import FEATURES, ITEM_KNN_BLEND, TABLES, RecommenderModel, load_scorer
+from engine.generations import TouchedRows
 from engine.metrics import cold_share, ndcg, rank_for_all, rank_of
 from engine.network.model import SequenceModel
 from engine.network.training import Trainer
@@ -32,6 +33,10 @@ from engine.online.replay import Reservoir
 from engine.weights import Weights
 
 _LIST = 10
+_VECTORS, _NEIGHBOURS, _SUCCESSORS = (
+    ("item_vectors", "item_bias"), ("neighbour_rows", "neighbour_weights"), ("successor_rows", "successor_weights"),
+)  # fmt: skip
+_ALL = (*_VECTORS, *TABLES)
 _SAME = 0.01
 """Text vectors of length one that are nearer than this are of one text."""
 _PARTS = (
@@ -86,12 +91,12 @@ class OnlineLearner:
         self.gate = Gate(config.gate)
         self.floor = Gate(replace(config.gate, policy="fresh", canary_share=0.0), against="item_knn", advances=False)
         self.anchor: Anchor | None = None
-        self._touched: list[NDArray[np.int64]] = []
+        self._touched = TouchedRows()
 
     def grow(self, rows: int) -> None:
         """Makes room for rows up to `rows - 1`: they can be proposed from now on."""
         if rows > self.model.rows:
-            self._touched.append(np.arange(self.model.rows, rows))
+            self._touched.add(np.arange(self.model.rows, rows), _ALL)
             self.model.grow(rows)
             self.covisits.grow(rows)
             self.successors.grow(rows)
@@ -111,7 +116,7 @@ class OnlineLearner:
         self.model.describe(rows_U, texts_UF)
         self.model.cold_I[rows_U] = self._untouched(rows_U)
         self._settle_newcomers(rows_U[self.model.cold_I[rows_U]])
-        self._touched.append(rows_U)
+        self._touched.add(rows_U, _VECTORS)
 
     def observe(self, examples: Examples) -> Scored:
         """Predicts the outcomes, scores the predictions, then learns from them.
@@ -161,10 +166,10 @@ class OnlineLearner:
         """All that a server needs, as of now; the arrays are the learner's own."""
         return self.scorer.weights()
 
-    def take_touched(self) -> NDArray[np.int64]:
+    def take_touched(self) -> TouchedRows:
         """Rows that changed since the last call."""
-        touched, self._touched = self._touched, []
-        return np.unique(np.concatenate(touched)) if touched else np.empty(0, np.int64)
+        touched, self._touched = self._touched, TouchedRows()
+        return touched
 
     def state(self) -> dict[str, Any]:
         """All that the next batch depends on; plain values, arrays and tensors."""
@@ -192,7 +197,7 @@ class OnlineLearner:
         self.model.stretch(np.flatnonzero(self.model.cold_I[: self.model.rows] & ~cold_I), 1.0)
         self.model.cold_I[: self.model.rows] = cold_I
         self._settle_newcomers(np.flatnonzero(cold_I))
-        self._touched = [np.arange(self.model.rows)]
+        self._touched.add(np.arange(self.model.rows), _ALL)
         self._refer()
 
     def checkpoint(self) -> dict[str, Any]:
@@ -271,7 +276,7 @@ class OnlineLearner:
         )
 
     def _settle_newcomers(self, rows_U: NDArray[np.int64]) -> None:
-        self._touched.append(self.newcomers.settle(self.model, rows_U, float(self.blend.blend_F[0])))
+        self._touched.add(self.newcomers.settle(self.model, rows_U, float(self.blend.blend_F[0])), _VECTORS)
 
     def _compare(
         self, before: HistoryBatch, rows_P: NDArray[np.int64], gains_P: NDArray[np.float64]
@@ -286,13 +291,14 @@ class OnlineLearner:
     def _learn(self, examples: Examples) -> float:
         batch, is_outcome_T = examples.batch, examples.is_outcome_T
         self.grow(int(batch.rows_T.max(initial=0)) + 1)
-        awaken(self.model, np.unique(batch.rows_T[self.model.cold_I[batch.rows_T]]).astype(np.int64))
-        self.popularity.update(batch.rows_T[is_outcome_T])
-        self._touched += [
-            np.unique(batch.rows_T[is_outcome_T]).astype(np.int64),
-            self.covisits.update(batch, is_outcome_T),
-            self.successors.update(batch, is_outcome_T),
-        ]
+        awoken_U = np.unique(batch.rows_T[self.model.cold_I[batch.rows_T]]).astype(np.int64)
+        awaken(self.model, awoken_U)
+        outcomes_P = batch.rows_T[is_outcome_T]
+        self.popularity.update(outcomes_P)
+        self._touched.add(awoken_U, _VECTORS)
+        self._touched.add(outcomes_P, ["popularity"])
+        self._touched.add(self.covisits.update(batch, is_outcome_T), _NEIGHBOURS)
+        self._touched.add(self.successors.update(batch, is_outcome_T), _SUCCESSORS)
         self._adapt()
         weights_T = np.where(is_outcome_T, 1.0, self.config.context_weight).astype(np.float32)
         longest = self.config.model.length + 1
@@ -312,7 +318,7 @@ class OnlineLearner:
             )
             loss = step.loss
             self.loss_guard.check(loss)
-            self._touched.append(step.rows_U)
+            self._touched.add(step.rows_U, _VECTORS)
         self.replay.add(batch.last(longest), self.generator)
         self._refer()
         return loss

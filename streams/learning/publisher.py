@@ -4,12 +4,13 @@ librdkafka's producer, not kafka-python's: the latter checksums in Python, 0.1 s
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from engine.weights import CHAMPION, Weights, encode_generation, withdrawal
+from engine.generations import Place, TouchedRows, encode_generation, withdrawal
+from engine.weights import CHAMPION, Weights
 from streams.errors import HeadraceError, StartError
 from streams.kafka import librdkafka_config
 from streams.learning.topic_reader import END_MS, reader, to_the_end
@@ -38,6 +39,7 @@ class Publisher:
         self._settings = settings
         self._weights = settings.prefix + "weights"
         self._decisions = settings.prefix + "decisions"
+        self._places: dict[str, Place] = {}
         self._producer = Producer(
             librdkafka_config(
                 settings,
@@ -58,7 +60,7 @@ class Publisher:
     def publish(
         self,
         weights: Weights,
-        touched_rows: Iterable[int] | None,
+        touched: TouchedRows | None,
         generation: int,
         version: int,
         *,
@@ -66,6 +68,8 @@ class Publisher:
         slot: str = CHAMPION,
     ) -> int:
         """Publish a generation whole or not at all; return its bytes.
+
+        Of a slot's first one, or with None for what was touched, all rows are written.
 
         The end mark says what it has learned: for each partition of `interactions` the next offset, so that anybody can
         tell from the topics how long an event took to be learned.
@@ -75,12 +79,12 @@ class Publisher:
             WeightsError: a value is not finite; nothing was sent.
         """
         facts = {"learned": json.dumps({partition: last + 1 for partition, last in learned.items()})}
-        records = [
-            (self._weights, key, value)
-            for key, value in encode_generation(weights, touched_rows, slot, generation, version, facts)
-        ]
-        self._commit(records)
-        return sum(len(value) for _, _, value in records)
+        records, place = encode_generation(
+            weights, slot, generation, version, facts=facts, touched=touched, before=self._places.get(slot)
+        )
+        self._commit([(self._weights, key, value) for key, value in records])
+        self._places[slot] = place
+        return sum(len(value) for _, value in records)
 
     def decide(self, records: Mapping[str, bytes], withdrawn: str | None = None) -> None:
         """Put a decision on `decisions`, under all its keys or none, and with it withdraw a slot.

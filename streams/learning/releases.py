@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from engine.generations import TouchedRows
 from engine.online.gate import Decision
 from engine.online.prequential import OnlineLearner
 from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError, load
@@ -34,7 +35,7 @@ class Releases:
         """A version that serves whatever is learned."""
         self._salt = 0
         """Generation at which the newest canary began."""
-        self._unpublished: dict[str, set[int] | None] = {CHAMPION: None, CHALLENGER: None}
+        self._unpublished: dict[str, TouchedRows | None] = {CHAMPION: None, CHALLENGER: None}
         """Rows that no generation of a slot carries yet, None for all."""
         self.version = self._repository.newest() or 0
         self.generation = self._publisher.last_generation()
@@ -60,14 +61,15 @@ class Releases:
         Raises:
             FencedError: another learner has taken over.
         """
-        touched = self._learner.take_touched().tolist()
-        for rows in self._unpublished.values():
-            if rows is not None:
-                rows.update(touched)
+        touched = self._learner.take_touched()
+        for unpublished in self._unpublished.values():
+            if unpublished is not None:
+                unpublished.update(touched)
         unpublished = self._unpublished[CHAMPION]
         if unpublished is None or (unpublished and self._follows):
             self._publish(CHAMPION, self._pin[1] if self._pin else self._learner.served, learned)
-        if self._canary and self._unpublished[CHALLENGER] != set():
+        unpublished = self._unpublished[CHALLENGER]
+        if self._canary and (unpublished is None or unpublished):
             self._publish(CHALLENGER, self._learner.challenger, learned)
 
     def write_version(self) -> None:
@@ -158,7 +160,7 @@ class Releases:
         except (NotPublishedError, WeightsError) as exc:
             log.warning("not-published", why=str(exc))
             return
-        self._unpublished[slot] = set()
+        self._unpublished[slot] = TouchedRows()
         self._instruments.generations.inc()
         self._instruments.generation_timestamp.set_to_current_time()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from engine.weights import Generation, GenerationAssembler
+from engine.generations import Generation, GenerationAssembler
 from streams.learning.topic_reader import Follower
 
 
@@ -56,8 +56,15 @@ class WeightsFollower:
             if message.value() is None:
                 self._drop(slot)
             if generation is not None:
-                self._apply(generation)
-                self.applied += 1
+                self._hand_over(slot, generation)
         except Exception as exc:  # noqa: BLE001 - a thread that ended here would leave old weights serving, unseen
             self.rejected += 1
             self._report(f"{message.topic()} at offset {message.offset()} is rejected: {str(exc) or repr(exc)}")
+
+    def _hand_over(self, slot: str, generation: Generation) -> None:
+        try:
+            self._apply(generation)
+        except BaseException:
+            self._assemblers[slot].begin_anew()  # what comes next is the difference to one that is not served
+            raise
+        self.applied += 1

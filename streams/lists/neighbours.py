@@ -8,7 +8,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from engine.weights import CHAMPION, Generation
+from engine.generations import Generation
+from engine.weights import CHAMPION
 from streams.instruments import WorkerInstruments
 from streams.learning.weights_follower import WeightsFollower
 from streams.lists.ladder import NeighbourTables
@@ -38,8 +39,6 @@ class NeighbourFollower:
     def _apply(self, change: Generation) -> None:
         self._instruments.generation.set(change.generation)
         self._instruments.generation_timestamp.set(time.time())
-        if not all(name in change.tables for name in TABLES):
-            return
         old = self.tables
         rows_IK, weights_IK, popularity_I = (
             _merged(before, change, name)
@@ -51,10 +50,12 @@ class NeighbourFollower:
 
 
 def _merged(before: NDArray[Any] | None, change: Generation, name: str) -> NDArray[Any]:
-    """Return a new table: what was, grown or cut, with the changed rows."""
-    new = change.tables[name]
-    table = np.zeros((change.rows, *new.shape[1:]), new.dtype)
+    """Return the table as it is from now on; a new one, grown or cut, when it differs."""
+    changed = change.tables[name]
+    if before is not None and len(before) == change.rows and not len(changed.rows_U):
+        return before
+    table = np.zeros((change.rows, *changed.values.shape[1:]), changed.values.dtype)
     if before is not None:
         table[: len(before)] = before[: change.rows]
-    table[change.rows_U] = new
+    table[changed.rows_U] = changed.values
     return table

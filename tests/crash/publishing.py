@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch._dynamo  # the optimiser would import it in every child: 2 to 7 s
 from prometheus_client import CollectorRegistry
@@ -84,6 +85,9 @@ def publish(settings: Settings, fatal: int) -> None:
     _fill(role)
     Faults(fatal).plant(role)
     releases.begin()
+    releases.publish({})
+    _fill(role)
+    learner._touched.add(np.arange(ROWS), ["item_vectors"])  # what was touched goes out, not all
     releases.publish({})
     for action in ("canary", "promote"):
         releases.decide(learner.gate.decide(action))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from engine.weights import Generation, GenerationAssembler
+from engine.generations import Generation, GenerationAssembler
 from streams.commands.event_files import open_events
 from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
@@ -182,10 +182,10 @@ def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None
     running.stop()
     tables: dict[str, np.ndarray] = {}
     for generation in generations(settings):
-        for name, values in generation.tables.items():
-            table = np.zeros((generation.rows, *values.shape[1:]), values.dtype)
+        for name, change in generation.tables.items():
+            table = np.zeros((generation.rows, *change.values.shape[1:]), change.values.dtype)
             table[: len(tables.get(name, ()))] = tables.get(name, table[:0])
-            table[generation.rows_U] = values
+            table[change.rows_U] = change.values
             tables[name] = table
     own = running.role._learner.weights().tables
     published_rows = len(tables["popularity"])
@@ -206,7 +206,7 @@ def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp
     role.close()
     published = [*generations(settings)][-1]
     assert published.rows == 8
-    assert published.tables["popularity"].sum() > 30
+    assert published.tables["popularity"].values.sum() > 30
     after = Running(settings)
     assert after.role._learner.outcomes == 40
     after.stop()

@@ -22,8 +22,9 @@ from tritonclient.utils import InferenceServerException
 from engine.batch import HistoryBatch
 from engine.blending.scoring import RecommenderModel, ScoringConfig
 from engine.blending.serving import ServedModel
+from engine.generations import encode_generation
 from engine.network.model import ModelConfig, SequenceModel
-from engine.weights import Weights, encode_generation, load
+from engine.weights import Weights, load
 from streams.errors import ScorerUnavailableError, StartError
 from streams.learning.model_repository import MODEL, ModelRepository, write_seed_version
 from streams.lists.ladder import Scored
@@ -235,7 +236,7 @@ class Publisher:
 
 def test_generations_are_applied_in_place_while_requests_run(broker: LocalBroker, triton: LocalTriton) -> None:
     seed = load(triton._repository.file(1))
-    publisher, all_rows = Publisher(broker.address), None
+    publisher = Publisher(broker.address)
     stages = {0: seed, 1: some_weights(seed=11), 2: some_weights(seed=12), 5: some_weights(seed=13)}
     expected = {number: ServedModel(of, 1, number).top_k(HISTORY, 10).rows_BK for number, of in stages.items()}
 
@@ -258,17 +259,20 @@ def test_generations_are_applied_in_place_while_requests_run(broker: LocalBroker
         async def say(log: list[tuple[str, bytes]], *, commit: bool = True) -> None:
             await asyncio.to_thread(publisher.publish, log, commit=commit)
 
+        def whole(number: int, of: Weights, slot: str = "champion") -> list[tuple[str, bytes]]:
+            return encode_generation(of, slot, number, 1)[0]
+
         clients = [asyncio.create_task(hammer()) for _ in range(4)]
-        await say(encode_generation(stages[1], all_rows, "champion", 1, 1))
+        await say(whole(1, stages[1]))
         await reaches(1)
-        await say(encode_generation(stages[2], all_rows, "champion", 2, 1))
+        await say(whole(2, stages[2]))
         await reaches(2)
         # Neither an aborted, nor a damaged, nor another slot's generation changes what is served.
-        await say(encode_generation(some_weights(seed=99), all_rows, "champion", 3, 1), commit=False)
-        damaged = encode_generation(some_weights(seed=98), all_rows, "champion", 4, 1)
+        await say(whole(3, some_weights(seed=99)), commit=False)
+        damaged = whole(4, some_weights(seed=98))
         await say([(damaged[0][0], damaged[0][1][:-1] + b"\x7f"), *damaged[1:]])
-        await say(encode_generation(some_weights(seed=97), all_rows, "challenger", 9, 1))
-        await say(encode_generation(stages[5], all_rows, "champion", 5, 1))
+        await say(whole(9, some_weights(seed=97), "challenger"))
+        await say(whole(5, stages[5]))
         await reaches(5)
         done.set()
         await asyncio.gather(*clients)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from engine.weights import CHALLENGER, CHAMPION, Generation
+from engine.generations import Generation
+from engine.weights import CHALLENGER, CHAMPION
 from streams.learning.model_repository import KEEP, MODEL, ModelRepository, write_seed_version
 from streams.lists.scorer import inputs
 from streams.local.local_broker import LocalBroker
@@ -105,7 +106,8 @@ def test_a_learner_that_dies_before_any_step_leaves_whole_generations(broker: Lo
 
     whole: list[Generation] = [*champions, *generations(settings, CHALLENGER)]
     for generation in whole:
-        assert (generation.tables["item_vectors"][generation.rows_U > 0, 0] == generation.generation).all()
+        vectors = generation.tables["item_vectors"]
+        assert (vectors.values[vectors.rows_U > 0, 0] == generation.generation).all()
     numbers = [generation.generation for generation in whole]
     assert len(set(numbers)) == len(numbers)
     assert all(a.generation < b.generation for a, b in pairwise(champions))

@@ -3,7 +3,8 @@
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from engine.weights import GenerationAssembler, Weights, encode_generation
+from engine.generations import GenerationAssembler, Place, TouchedRows, encode_generation
+from engine.weights import Weights
 from streams.instruments import WorkerInstruments
 from streams.lists.neighbours import TABLES, NeighbourFollower
 
@@ -23,15 +24,18 @@ def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_us
     follower = NeighbourFollower({}, "weights", instruments)
     assembler = GenerationAssembler(tables=frozenset(TABLES))
 
-    def follow(of: Weights, touched: list[int] | None, number: int) -> None:
-        for key, value in encode_generation(of, touched, "champion", number, 1):
+    def follow(of: Weights, number: int, touched: TouchedRows | None = None, before: Place | None = None) -> None:
+        records, _ = encode_generation(of, "champion", number, 1, touched=touched, before=before)
+        for key, value in records:
             if generation := assembler.feed(key, value):
                 follower._apply(generation)
 
     assert follower.tables is None
-    follow(weights(rows=256, fill=1), None, 7)
+    follow(weights(rows=256, fill=1), 7)
     first = follower.tables
-    follow(weights(rows=320, fill=2), [128, 264], 8)
+    touched = TouchedRows()
+    touched.add(np.arange(128, 320), TABLES)
+    follow(weights(rows=320, fill=2), 8, touched, Place(7, 256, turn=9))
     second = follower.tables
 
     assert first is not None
@@ -44,6 +48,11 @@ def test_changed_rows_are_taken_and_new_rows_added_without_touching_tables_in_us
     assert second.weights_IK.shape == (320, 2)
     assert instruments.generation._value.get() == 8
 
-    follow(weights(rows=100, fill=3), None, 9)  # as when the pin of a larger version is taken back
+    follow(weights(rows=320, fill=2), 9, TouchedRows(), Place(8, 320, turn=10))
+    assert follower.tables is not None
+    assert follower.tables.generation == 9
+    assert follower.tables.rows_IK is second.rows_IK
+
+    follow(weights(rows=100, fill=3), 10)  # as when the pin of a larger version is taken back
     assert follower.tables is not None
     assert follower.tables.popularity_I.tolist() == [3] * 100

@@ -9,16 +9,9 @@ import torch
 from engine.batch import HistoryBatch, joined
 from engine.blending.scoring import RecommenderModel, ScoringConfig
 from engine.blending.serving import ServedModel, ServedSlots
+from engine.generations import Generation, GenerationAssembler, TableChange, encode_generation
 from engine.network.model import ModelConfig, SequenceModel
-from engine.weights import (
-    CHALLENGER,
-    CHAMPION,
-    Generation,
-    GenerationAssembler,
-    Weights,
-    WeightsError,
-    encode_generation,
-)
+from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError
 
 TINY = ModelConfig.preset("tiny", dim=8, length=4)
 
@@ -30,7 +23,8 @@ def weights(seed: int = 0, rows: int = 20) -> Weights:
 
 def generation(of: Weights, number: int = 1) -> Generation:
     assembler = GenerationAssembler()
-    [made] = [g for k, v in encode_generation(of, None, "champion", number, 1) if (g := assembler.feed(k, v))]
+    records, _ = encode_generation(of, "champion", number, 1)
+    [made] = [found for key, value in records if (found := assembler.feed(key, value))]
     return made
 
 
@@ -79,6 +73,18 @@ def test_after_a_generation_it_answers_like_a_model_loaded_from_it() -> None:
     assert answer.generation == 1
 
 
+def test_rows_change_by_table_and_the_others_stay() -> None:
+    model, new = ServedModel(weights(seed=0), 1, 0), weights(seed=1)
+    whole = generation(new)
+    part = {name: TableChange(of.rows_U[:0], of.values[:0]) for name, of in whole.tables.items()}
+    part["item_vectors"] = TableChange(np.array([4, 7]), new.tables["item_vectors"][[4, 7]])
+    model.apply(replace(whole, tables=part))
+    mixed = {name: table.copy() for name, table in weights(seed=0).tables.items()}
+    mixed["item_vectors"][[4, 7]] = new.tables["item_vectors"][[4, 7]]
+    expected = ServedModel(replace(new, tables=mixed), 1, 1).top_k(history(4, 5), 5)
+    np.testing.assert_array_equal(model.top_k(history(4, 5), 5).scores_BK, expected.scores_BK)
+
+
 def test_an_older_generation_changes_nothing() -> None:
     model = ServedModel(weights(seed=0), 1, 5)
     before = model.top_k(history(4), 5)
@@ -94,7 +100,9 @@ def test_a_generation_that_does_not_fit_changes_nothing() -> None:
     for misfit in (
         replace(good, config={**good.config, "dim": 16}),
         replace(good, dense={}),
-        replace(good, tables={**good.tables, "item_vectors": np.zeros((20, 3), np.float32)}),
+        replace(
+            good, tables={**good.tables, "item_vectors": TableChange(np.arange(20), np.zeros((20, 3), np.float32))}
+        ),
         replace(good, dense={name.replace("sequence.", ""): value for name, value in narrow.items()}),
     ):
         with pytest.raises(WeightsError):
@@ -131,7 +139,7 @@ def test_a_challenger_answers_for_its_slot_while_it_is_published() -> None:
 
 def test_a_challenger_that_does_not_begin_with_all_rows_is_refused() -> None:
     whole = replace(generation(weights(seed=1), number=2), slot=CHALLENGER)
-    part = replace(whole, rows_U=whole.rows_U[:3], tables={name: table[:3] for name, table in whole.tables.items()})
+    part = replace(whole, tables={name: TableChange(of.rows_U[:3], of.values[:3]) for name, of in whole.tables.items()})
     slots = ServedSlots(ServedModel(weights(), 1, 1))
     with pytest.raises(WeightsError):
         slots.apply(part)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.weights import Generation, Weights, WeightsError, encode_generation
+from engine.generations import Generation, encode_generation
+from engine.weights import Weights, WeightsError
 from streams.learning.weights_follower import WeightsFollower
 
 
@@ -24,7 +25,7 @@ def test_a_generation_that_cannot_be_applied_is_reported_and_the_next_one_is_app
     follower = WeightsFollower({}, "weights", ("champion",), apply, report=reported.append)
     weights = Weights({}, {"item_vectors": np.zeros((4, 2), np.float32)}, {})
     for number in (1, 2):
-        for offset, (key, value) in enumerate(encode_generation(weights, None, "champion", number, 1)):
+        for offset, (key, value) in enumerate(encode_generation(weights, "champion", number, 1)[0]):
             record = {"key": key.encode(), "value": value, "topic": "weights", "offset": offset}
             follower._take(SimpleNamespace(**{name: lambda found=found: found for name, found in record.items()}))  # type: ignore[arg-type]
     assert (applied, follower.applied, follower.rejected) == ([2], 1, 1)
