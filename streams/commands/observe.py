@@ -191,10 +191,17 @@ class Observer:
             self.seen.rejected[int(headers["partition"]), int(headers["offset"])] = headers["reason"].decode()
 
     def _take_generation(self, message: Message) -> None:
-        if (message.key() or b"").endswith(b"/end") and message.value() is not None:
-            facts = end_mark(message.value())
-            until = {int(partition): offset for partition, offset in json.loads(facts.get("learned", "{}")).items()}
-            self.seen.generations.append(Learned(int(facts["generation"]), until))
+        if learned := learned_by(message):
+            self.seen.generations.append(learned)
+
+
+def learned_by(message: Message) -> Learned | None:
+    """Return what a record of `weights` says of its generation, when it is the end mark."""
+    if not (message.key() or b"").endswith(b"/end") or message.value() is None:
+        return None
+    facts = end_mark(message.value())
+    until = {int(partition): offset for partition, offset in json.loads(facts.get("learned", "{}")).items()}
+    return Learned(int(facts["generation"]), until)
 
 
 def end_mark(value: bytes) -> dict[str, str]:

@@ -1,14 +1,20 @@
-"""Event -> recommendation by the broker's timestamps: without a model, with it, and while it learns."""
+"""Event -> recommendation by the broker's timestamps: without a model, with it, and while it learns.
+
+While it learns also event -> served: the first list of anybody by a generation that has learned from the event.
+"""
 
 import json
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from streams.commands.observe import Answer, Event, Learned, learned_by
+from streams.commands.report import seconds_to_learned
 from streams.records import encode
 from streams.settings import Settings
 from streams.topics import ensure_topics
@@ -80,11 +86,11 @@ def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS)
 def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
     """Send at a rate, match each recommendation with its cause."""
     settings = stack.settings()
-    events, answers = settings.prefix + "interactions", settings.prefix + "recommendations"
+    events, answers, weights = (settings.prefix + name for name in ("interactions", "recommendations", "weights"))
     producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 0})
     consumer = Consumer({"bootstrap.servers": settings.broker, "group.id": "bench", "fetch.wait.max.ms": 10})
-    partitions = [TopicPartition(answers, p) for p in range(settings.kafka.partitions)]
-    consumer.assign([TopicPartition(answers, p.partition, consumer.get_watermark_offsets(p)[1]) for p in partitions])
+    followed = [TopicPartition(answers, p) for p in range(settings.kafka.partitions)] + [TopicPartition(weights, 0)]
+    consumer.assign([TopicPartition(p.topic, p.partition, consumer.get_watermark_offsets(p)[1]) for p in followed])
     written: dict[tuple[int, int], int] = {}
 
     def on_delivery(_error: KafkaError | None, record: Message) -> None:
@@ -92,6 +98,8 @@ def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
 
     draw = random.Random(rate)
     latencies: list[int] = []
+    served: list[Answer] = []
+    generations: list[Learned] = []
     rungs: Counter[str] = Counter()
     stages: list[dict[str, float]] = []
     run_id, number, began, cpu = time.time_ns(), 0, time.monotonic(), stack.cpu_seconds("worker")
@@ -102,12 +110,16 @@ def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
             number += 1
         producer.poll(0)
         for record in consumer.consume(100, 0.001):
+            if record.topic() == weights:
+                generations += filter(None, [learned_by(record)])
+                continue
             answer = json.loads(record.value())
             cause = (answer["cause"]["partition"], answer["cause"]["offset"])
             if cause in written:
                 latencies.append(record.timestamp()[1] - written[cause])
                 rungs[answer["rung"]] += 1
                 stages.append(answer["stage_ms"])
+                served.append(Answer("", *cause, record.timestamp()[1], "", 0, answer["generation"], ()))
     consumer.close()
     p50, p95, p99 = (round(float(value), 1) for value in np.percentile(latencies, (50, 95, 99)))
     return {
@@ -119,4 +131,15 @@ def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
         "cpu_ms_per_answer": round((stack.cpu_seconds("worker") - cpu) / len(latencies) * 1000, 2),
         "rungs": dict(rungs),
         "stage_p50": {name: round(float(np.median([s[name] for s in stages])), 2) for name in stages[0]},
+        "event_to_served_seconds": to_served(written, served, generations) if generations else {},
     }
+
+
+def to_served(
+    written: Mapping[tuple[int, int], int], served: Sequence[Answer], generations: Sequence[Learned]
+) -> dict[str, float]:
+    """Return percentiles over the events that a list has been made of before the end."""
+    events = [Event(*position, written_ms, history=False, user_id="") for position, written_ms in written.items()]
+    seconds = seconds_to_learned(events, served, generations)
+    p50, p95 = np.percentile(seconds, (50, 95))
+    return {"p50": round(p50, 2), "p95": round(p95, 2), "events": len(seconds), "of": len(events)}
