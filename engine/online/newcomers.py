@@ -64,8 +64,8 @@ class Newcomers:
         repeated_P = np.zeros(len(targets_P), np.bool_)
         repeated_P[before.users_T[before.rows_T == targets_P[before.users_T]]] = True
         asked_A = generator.permutation(np.flatnonzero((targets_P > 0) & ~repeated_P))[:_ASKED]
-        warm_I = model.text_vectors[: model.rows].any(1).numpy(force=True) & ~model.cold_I[: model.rows]
-        ghosts_G = np.flatnonzero(warm_I & (generator.random(model.rows) < _GHOSTS))
+        drawn_G = np.flatnonzero(~model.cold_I[: model.rows] & (generator.random(model.rows) < _GHOSTS))
+        ghosts_G = drawn_G[model.text_vectors[torch.from_numpy(drawn_G)].any(1).numpy(force=True)]
         if not len(asked_A) or not len(ghosts_G):
             return
         places_G, targets_A = torch.from_numpy(ghosts_G), torch.from_numpy(targets_P[asked_A])
