@@ -25,6 +25,8 @@ RATES = (50, 200, 1000)
 ITEMS = 50_000
 SATURATION_EVENTS = 100_000
 USERS = 10_000
+SKEW = 3.0
+"""There is something to learn: where there is not, the gate goes back, and nothing more is published."""
 NEARLY = 100
 """Events of users who came first leave nothing to learn from."""
 NO_MODEL = {"HEADRACE_TRITON__URL": "127.0.0.1:1"}
@@ -96,7 +98,7 @@ def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS)
     producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 20})
     draw, run_id = random.Random(count), time.time_ns()
     for number in range(count):
-        event = interaction_of(run_id + number, users, items, draw)
+        event = interaction_of(run_id + number, users, items, draw, SKEW)
         producer.produce(settings.prefix + "interactions", encode(event), event.user_id.encode())
         producer.poll(0)
     producer.flush()
@@ -115,16 +117,16 @@ def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
     def on_delivery(_error: KafkaError | None, record: Message) -> None:
         written[record.partition(), record.offset()] = record.timestamp()[1]
 
-    draw = random.Random(rate)
     latencies: list[int] = []
     served: list[Answer] = []
     generations: list[Learned] = []
     rungs: Counter[str] = Counter()
     stages: list[dict[str, float]] = []
     run_id, number, began, cpu = time.time_ns(), 0, time.monotonic(), stack.cpu_seconds("worker")
+    draw = random.Random(run_id)
     while (now := time.monotonic() - began) < seconds + 2:
         while now < seconds and number < now * rate:
-            event = interaction_of(run_id + number, USERS, ITEMS, draw)
+            event = interaction_of(run_id + number, USERS, ITEMS, draw, SKEW)
             producer.produce(events, encode(event), event.user_id.encode(), on_delivery=on_delivery)
             number += 1
         producer.poll(0)

@@ -10,12 +10,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.records import Interaction, encode
 
 
-def interaction_of(number: int, users: int, items: int, draw: random.Random) -> Interaction:
-    """Return one event of a uniform shop."""
+def interaction_of(number: int, users: int, items: int, draw: random.Random, skew: float = 1.0) -> Interaction:
+    """Return one event of a shop, uniform or with items of different popularity: the first ones the most."""
     return Interaction(
         f"e{number}",
         f"u{draw.randrange(users)}",
-        f"i{draw.randrange(items)}",
+        f"i{int(items * draw.random() ** skew)}",
         "click",
         int(time.time() * 1000),
     )
