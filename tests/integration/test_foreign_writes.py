@@ -192,7 +192,7 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
     log = RecoveryLog()
     table = SimpleNamespace(
         set_back=set_back,
-        _database=lambda _: recovered,
+        _reader=lambda _: recovered.get,
         write=write,
         _instruments=WorkerInstruments(CollectorRegistry()),
         _recovery_log=log,
