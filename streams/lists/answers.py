@@ -33,7 +33,8 @@ def example(touched: Touched, partition: int, now_ms: int) -> Example:
     Interactions that are read again were folded before: they are taken out of the history that holds them. Without any,
     the example is of impressions that came after what was taken of them: the history is the one before the first.
     """
-    history = before(UserState(entries=touched.entries_before), [event for event, _ in touched.replayed])
+    held = UserState(heads=touched.heads_before, tails=touched.tails_before)
+    history = before(held, [event for event, _ in touched.replayed])
     if not touched.added and not touched.replayed:
         shown_at = min(exposure.timestamp for exposure in touched.exposures)
         history = [entry for entry in history if entry.timestamp < shown_at]

@@ -25,11 +25,12 @@ class Touched:
         "added",
         "cause",
         "changed",
-        "entries_before",
         "exposures",
+        "heads_before",
         "key",
         "replayed",
         "state",
+        "tails_before",
         "user_id",
         "value",
         "written_at",
@@ -39,7 +40,7 @@ class Touched:
         self.user_id = user_id
         self.key = user_id.encode()
         self.state = state
-        self.entries_before = state.entries
+        self.heads_before, self.tails_before = state.heads, state.tails
         self.changed = False
         self.exposures: list[Exposure] = []
         """Impressions joined in this batch."""
@@ -120,7 +121,7 @@ class BatchFold:
                 continue
             if record.headers and _is_history(record.headers):
                 if not touched.added:
-                    touched.entries_before = touched.state.entries
+                    touched.heads_before, touched.tails_before = touched.state.heads, touched.state.tails
                 continue
             if answered:
                 followed.append((interaction, offset))

@@ -6,10 +6,18 @@ from typing import Final
 from streams.errors import RejectedEventError
 from streams.records import TYPE_CODES, Interaction
 from streams.settings import StateSettings
-from streams.state.user_state import Entry, UserState, digest_of, entry_bytes, entry_end, entry_time
+from streams.state.user_state import (
+    DIGEST_BYTES,
+    HEAD_BYTES,
+    Entry,
+    UserState,
+    columns_of,
+    digest_of,
+    entry_time,
+    tails_end,
+)
 
 _DAY_MS: Final = 86_400_000
-_DIGEST_BYTES: Final = 8
 
 
 class Folded(Enum):
@@ -27,9 +35,10 @@ class Fold:
 
     def __init__(self, settings: StateSettings) -> None:
         self._length = settings.history_length
+        self._untrimmed_bytes = 2 * self._length * HEAD_BYTES
         self._max_age_ms = settings.max_age_days * _DAY_MS
         self._max_late_ms = settings.max_late_seconds * 1000
-        self._window_bytes = settings.duplicate_window * _DIGEST_BYTES
+        self._window_bytes = settings.duplicate_window * DIGEST_BYTES
 
     def add(self, state: UserState, interaction: Interaction, offset: int) -> Folded:
         """Fold one interaction into the state, in place.
@@ -60,26 +69,29 @@ class Fold:
         state.offset = offset
         if window_bytes:
             state.window = (window + digest)[-window_bytes:]
-        entry = entry_bytes(interaction.item_id, TYPE_CODES[interaction.type], timestamp)
+        head, tail = columns_of(interaction.item_id, TYPE_CODES[interaction.type], timestamp)
         if timestamp >= newest:
             state.newest = timestamp
-            state.entries += entry
+            state.heads += head
+            state.tails += tail
         else:
-            state.entries = _insert(state, timestamp, entry)
-        state.count += 1
-        if state.count > 2 * self._length:
+            _insert(state, timestamp, head, tail)
+        if len(state.heads) > self._untrimmed_bytes:
             self.trim(state)
         return Folded.ADDED
 
     def trim(self, state: UserState) -> None:
         """Cut the history to its bounds: what stays is the same whether this is done after each event or each batch."""
-        entries, count, start = state.entries, state.count, 0
+        heads, tails = state.heads, state.tails
+        count = len(heads) // HEAD_BYTES
+        cut = max(0, count - self._length)
+        end = tails_end(heads, cut) if cut else 0
         oldest = state.newest - self._max_age_ms
-        while count > self._length or (count > 1 and entry_time(entries, start) < oldest):
-            start = entry_end(entries, start)
-            count -= 1
-        if start:
-            state.entries, state.count = entries[start:], count
+        while cut < count - 1 and entry_time(heads, tails, cut, end) < oldest:
+            cut += 1
+            end = tails_end(heads, cut)
+        if cut:
+            state.heads, state.tails = heads[cut * HEAD_BYTES :], tails[end:]
 
 
 def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:
@@ -97,9 +109,11 @@ def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:
     return history
 
 
-def _insert(state: UserState, timestamp: int, entry: bytes) -> bytes:
+def _insert(state: UserState, timestamp: int, head: bytes, tail: bytes) -> None:
     """Place a late entry after all that are not younger."""
-    entries, at = state.entries, 0
-    while at < len(entries) and entry_time(entries, at) <= timestamp:
-        at = entry_end(entries, at)
-    return entries[:at] + entry + entries[at:]
+    heads, tails, number, end = state.heads, state.tails, 0, 0
+    while number < state.count and entry_time(heads, tails, number, end) <= timestamp:
+        number += 1
+        end = tails_end(heads, number)
+    at = number * HEAD_BYTES
+    state.heads, state.tails = heads[:at] + head + heads[at:], tails[:end] + tail + tails[end:]

@@ -72,8 +72,12 @@ def settled(
     kept: dict[bytes, bytes | None] = {}
     for record in records:
         key, value = record.key, record.value
-        kept[key] = settle(kept[key] if key in kept else read(key), value, record.headers)
-        (set_back.discard if kept[key] is value else set_back.add)(key)
+        held = kept[key] if key in kept else read(key)
+        kept[key] = now = value if held is None else settle(held, value, record.headers)
+        if now is not value:
+            set_back.add(key)
+        elif set_back:
+            set_back.discard(key)
     return kept
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
-from streams.state.user_state import DAY_MS, UserState
+from streams.state.user_state import DAY_MS, DIGEST_BYTES, UserState
 from tests.bench.stack import Stack
 
 INTERACTIONS = 50
@@ -41,8 +41,9 @@ AIMS = {
     "rss_peak_mib": "<= 400, at any number of users",
     "warm_seconds_to_ready": "< 3",
 }
-ENTRY = np.dtype([("type", "u1"), ("length", "u1"), ("high", "<u2"), ("low", "<u4"), ("item", "S6")])
-"""An entry of `user_state` with an item id of six characters."""
+HEAD = np.dtype([("type", "u1"), ("length", "u1"), ("time", ">u4")])
+TAIL = np.dtype([("time", ">u2"), ("item", "S6")])
+"""An entry of `user_state` with an item id of six characters, in its two columns."""
 
 
 def states(users: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
@@ -54,13 +55,12 @@ def states(users: int, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
         shape = (min(USERS_AT_ONCE, users - first), INTERACTIONS)
         gaps = np.where(draw.random(shape) < 0.8, draw.exponential(6e4, shape), draw.exponential(8e8, shape))
         times = NEWEST_MS - np.cumsum(gaps.astype("i8"), 1)[:, ::-1]
-        entries = np.empty(shape, ENTRY)
-        entries["type"], entries["length"], entries["item"] = 1, 6, items[draw.integers(0, ITEMS, shape)]
-        entries["high"], entries["low"] = times >> 32, times & 0xFFFFFFFF
+        heads, tails = np.empty(shape, HEAD), np.empty(shape, TAIL)
+        heads["type"], heads["length"], heads["time"] = 1, 6, times >> 16
+        tails["time"], tails["item"] = times & 0xFFFF, items[draw.integers(0, ITEMS, shape)]
         for at in range(shape[0]):
-            state = UserState(
-                first + at, int(times[at, -1]), INTERACTIONS, draw.bytes(8 * WINDOW), entries[at].tobytes(), today
-            )
+            window, newest = draw.bytes(DIGEST_BYTES * WINDOW), int(times[at, -1])
+            state = UserState(first + at, newest, window, heads[at].tobytes(), tails[at].tobytes(), today)
             yield f"u{first + at}".encode(), state.encode()
 
 

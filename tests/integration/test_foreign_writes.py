@@ -192,7 +192,7 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
     log = RecoveryLog()
     table = SimpleNamespace(
         set_back=set_back,
-        _database=lambda _: recovered,
+        _reader=lambda _: recovered.get,
         write=write,
         _instruments=WorkerInstruments(CollectorRegistry()),
         _recovery_log=log,
@@ -200,7 +200,7 @@ def test_recovery_keeps_the_state_that_reflects_more() -> None:
     )
     values = [(b"u1", 7), (b"u2", 4), (b"u2", 8), (b"u2", 6), (b"u1", 9), (b"u9", 3)]
     records = [
-        SimpleNamespace(key=key, value=UserState(offset=offset, count=at).encode(), offset=at, headers=())
+        SimpleNamespace(key=key, value=UserState(offset=offset, newest=at).encode(), offset=at, headers=())
         for at, (key, offset) in enumerate(values)
     ]
     records.append(SimpleNamespace(key=b"u3", value=None, offset=len(values), headers=()))

@@ -11,7 +11,7 @@ import pytest
 
 from streams.errors import StartError
 from streams.local.local_broker import LocalBroker
-from streams.state.user_state import DAY_MS, UserState, decode_state, entry_bytes
+from streams.state.user_state import DAY_MS, UserState, columns_of, decode_state
 from tests.integration.real_worker import Deployment, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration
@@ -81,8 +81,8 @@ def test_idle_users_are_forgotten_by_store_and_changelog(real: Deployment) -> No
     today = now_ms() // DAY_MS
     for number in range(1100):  # of one partition, so that the sweep takes more than one slice
         days = 2 if number % 2 else 400
-        entry = entry_bytes("i1", 2, now_ms())
-        state = UserState(offset=0, newest=now_ms(), count=1, entries=entry, day=today - days)
+        head, tail = columns_of("i1", 2, now_ms())
+        state = UserState(offset=0, newest=now_ms(), heads=head, tails=tail, day=today - days)
         real.queue(CHANGELOG, f"idle{number}", state.encode(), partition=0)
     real.flush()
     worker = real.start()

@@ -9,7 +9,7 @@ from streams.records import Impression, Shown
 from streams.settings import ImpressionSettings
 from streams.state.impressions import Impressions, impressions_offset
 from streams.state.precedence import settle, tombstone_headers
-from streams.state.user_state import UserState, decode_state, section_of, source_offset
+from streams.state.user_state import UserState, columns_of, decode_state, section_of, source_offset
 from tests.builders import NOON
 
 DAY = 20_000
@@ -59,7 +59,7 @@ def test_the_order_in_which_values_come_does_not_matter() -> None:
 
 def test_halves_are_joined_with_their_history_and_their_impressions() -> None:
     newer, older = decode_state(value(9, 3)), decode_state(value(7, 5))
-    newer.count, newer.entries = 1, b"\x02\x02" + b"\0" * 6 + b"i1"
+    newer.heads, newer.tails = columns_of("i1", 2, NOON)
     kept = settle(newer.encode(), older.encode())
     assert kept
     assert [entry.item_id for entry in decode_state(kept).history()] == ["i1"]

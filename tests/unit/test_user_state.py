@@ -1,14 +1,28 @@
 """Workers of two releases share the users: each reads what the other wrote, and none destroys what it cannot read."""
 
+from collections.abc import Sequence
 from struct import pack
 from zlib import crc32
 
 import pytest
+from xxhash import xxh3_64_digest
 
 from streams.errors import BrokenStateError, NewerStateError
 from streams.settings import StateSettings
-from streams.state.fold import Fold
-from streams.state.user_state import UserState, decode_state, digest_of, entry_bytes, last_day
+from streams.state.fold import Fold, Folded
+from streams.state.precedence import covers
+from streams.state.user_state import (
+    DAY_MS,
+    Entry,
+    UserState,
+    columns_of,
+    decode_state,
+    entry_time,
+    last_day,
+    section_of,
+    source_offset,
+    tails_end,
+)
 from tests.builders import NOON, interaction
 
 
@@ -16,13 +30,60 @@ def versioned(version: int, body: bytes, window: int = 0, count: int = 0) -> byt
     return pack("<BBHI", version, window, count, crc32(body)) + body
 
 
-def test_a_state_of_version_1_is_read_and_goes_on_as_version_2() -> None:
-    digest, entry = digest_of("e1"), entry_bytes("i1", 2, NOON)
+def of_version_2(state: UserState, event_ids: Sequence[str]) -> bytes:
+    """The state as a worker of version 2 wrote it: whole digests, entries in one piece, little-endian."""
+    window = b"".join(xxh3_64_digest(event_id.encode()) for event_id in event_ids)
+    entries = b"".join(
+        pack(
+            "<BBHI",
+            entry.type,
+            len(item_id := entry.item_id.encode()),
+            entry.timestamp >> 32,
+            entry.timestamp & 0xFFFFFFFF,
+        )
+        + item_id
+        for entry in state.history()
+    )
+    body = pack("<QqHI", state.newest, state.offset, state.day, len(state.sections)) + state.sections
+    return versioned(2, body + window + entries, len(event_ids), state.count)
+
+
+def test_a_state_of_version_1_is_read_and_goes_on_as_version_3() -> None:
+    digest, entry = xxh3_64_digest(b"e1"), pack("<BBHI", 2, 2, NOON >> 32, NOON & 0xFFFFFFFF) + b"i1"
     state = decode_state(versioned(1, pack("<Qq", NOON, 41) + digest + entry, window=1, count=1))
     assert (state.offset, state.newest, state.count, state.day, state.sections) == (41, NOON, 1, 0, b"")
-    assert [entry.item_id for entry in state.history()] == ["i1"]
-    Fold(StateSettings()).add(state, interaction(event_id="e2", item_id="i2", timestamp=NOON + 1), 42)
-    assert [entry.item_id for entry in decode_state(state.encode()).history()] == ["i1", "i2"]
+    assert state.history() == [Entry("i1", 2, NOON)]
+    fold = Fold(StateSettings())
+    assert fold.add(state, interaction(event_id="e1", timestamp=NOON + 1), 42) is Folded.DUPLICATE
+    fold.add(state, interaction(event_id="e2", item_id="i2", timestamp=NOON + 1), 43)
+    again = state.encode()
+    assert again[0] == 3
+    assert [entry.item_id for entry in decode_state(again).history()] == ["i1", "i2"]
+
+
+def test_a_state_of_version_2_becomes_what_version_3_would_have_folded() -> None:
+    fold, state, event_ids = Fold(StateSettings(duplicate_window=4)), UserState(day=20_000), list("abcdef")
+    state.set_section(1, b"impressions")
+    for offset, (event_id, item_id) in enumerate(zip(event_ids, ["i1", "é", "a" * 200, "i1", "i2", "x"], strict=True)):
+        at = NOON + (offset << 15) - (offset == 3) * DAY_MS
+        fold.add(state, interaction(event_id=event_id, item_id=item_id, type="purchase", timestamp=at), offset)
+    value = of_version_2(state, event_ids[-4:])
+    assert (last_day(value), section_of(value, 1), source_offset(value)) == (20_000, b"impressions", 5)
+    assert covers(value, state.encode())
+    assert covers(state.encode(), value)
+    assert decode_state(value).encode() == state.encode()
+
+
+@pytest.mark.parametrize("at", [0, 1, 65_535, 65_536, 2**32 - 1, 2**32, NOON, 2**48 - 1])
+def test_every_time_of_six_bytes_comes_back(at: int) -> None:
+    heads, tails = columns_of("i1", 7, at)
+    assert UserState(heads=heads, tails=tails).history() == [Entry("i1", 7, at)]
+    assert (entry_time(b"\0" * 6 + heads, tails, 1, 0), tails_end(heads, 1)) == (at, 4)
+
+
+def test_an_event_id_is_not_found_across_two_digests() -> None:
+    state = UserState(window=b"abcdefghijkl")
+    assert [state.repeats(digest) for digest in (b"abcdef", b"bcdefg", b"ghijkl")] == [True, False, True]
 
 
 def test_a_state_of_a_newer_version_is_not_taken_for_a_broken_one() -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import inspect
 import os
+import time
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import AsyncMock
 
 import faust
@@ -14,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.instruments import WorkerInstruments
 from streams.state.table import DeclaredTables, UserTable
+from streams.state.user_state import UserState, source_offset
 
 
 def user_table(folder: Path) -> UserTable:
@@ -62,6 +65,63 @@ def test_a_finished_recovery_is_on_the_disk(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.sst"))
     asyncio.run(table.on_recovery_completed(set(), set()))
     assert list(tmp_path.rglob("*.sst"))
+
+
+class Recovered:
+    """A fetched batch of the changelog as Faust hands it on; each call reads it once."""
+
+    def __init__(self, table: UserTable) -> None:
+        self._table = table
+        self._offset = -1
+
+    def __call__(self, **offsets: int) -> None:
+        records = []
+        for user, offset in offsets.items():
+            self._offset += 1
+            value = UserState(offset=offset).encode()
+            records.append(SimpleNamespace(key=user.encode(), value=value, offset=self._offset, headers=()))
+        message = SimpleNamespace(partition=0, offset=self._offset, value=iter(records))
+        self._table.apply_changelog_batch([SimpleNamespace(message=message)])  # type: ignore[list-item]
+
+
+def held(table: UserTable) -> dict[str, int]:
+    return {key.decode(): source_offset(value) for key, value in table.scan(0, b"", 100)}
+
+
+def test_a_late_write_loses_in_a_store_that_was_empty_as_in_one_that_was_not(tmp_path: Path) -> None:
+    table = user_table(tmp_path)
+    table.app.in_recovery = True
+    recovered = Recovered(table)
+    recovered(u1=9, u2=3)
+    recovered(u1=7, u3=1)  # of a former owner
+    assert (held(table), table.set_back[0]) == ({"u1": 9, "u2": 3, "u3": 1}, {b"u1"})
+    table.write(0, [(b"u4", UserState(offset=8).encode())], 4)  # ours, without a look
+    recovered(u4=5, u1=10)
+    assert (held(table), table.set_back[0]) == ({"u1": 10, "u2": 3, "u3": 1, "u4": 8}, {b"u4"})
+    asyncio.run(table.on_recovery_completed(set(), set()))
+    table.app.in_recovery = False
+    recovered(u5=6)  # as a standby, which remembers nothing
+    table.app.in_recovery = True
+    recovered(u5=2, u2=1)
+    assert (held(table)["u5"], table.set_back[0]) == (6, {b"u2", b"u4", b"u5"})
+
+
+def test_an_empty_store_is_filled_with_few_compactions_and_then_left_as_rocksdb_wants_it(tmp_path: Path) -> None:
+    table = user_table(tmp_path)
+    table.app.in_recovery = True
+    recovered, files = Recovered(table), []
+    for number in range(6):
+        recovered(**{f"u{number}": number})
+        table._database(0).flush()
+        files.append(len(list(tmp_path.rglob("*.sst"))))
+    assert files == [1, 2, 3, 4, 5, 6]
+    recovered(u7=7)
+    asyncio.run(table.on_recovery_completed(set(), set()))
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.rglob("*.sst"))) > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(list(tmp_path.rglob("*.sst"))) == 1
+    assert held(table) == {f"u{number}": number for number in (0, 1, 2, 3, 4, 5, 7)}
 
 
 async def test_tables_begin_without_the_second_that_faust_waits(tmp_path: Path) -> None:
