@@ -122,6 +122,7 @@ class Deployment:
             "HEADRACE_PREFIX": prefix,
             "HEADRACE_DATA_DIR": str(folder),
             "HEADRACE_TRITON__URL": f"127.0.0.1:{free_port()}",
+            "HEADRACE_TRITON__METRICS_PORT": str(free_port()),
             "HEADRACE_STATE__HISTORY_LENGTH": str(_HISTORY_LENGTH),
             "HEADRACE_LOG__FORMAT": "json",
             "HEADRACE_LEARNER__PRESET": "tiny",
