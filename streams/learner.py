@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 import torch
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from engine.online.checkpoint import newest_checkpoint, write_checkpoint
 from engine.online.config import online_config
@@ -34,6 +34,7 @@ from streams.learning.publisher import FencedError
 from streams.learning.releases import Releases
 from streams.learning.row_log import RowLog
 from streams.local.processes import stop_signals
+from streams.metrics_port import serve_metrics
 from streams.settings import Settings
 from streams.topics import check_topics, ensure_topics
 
@@ -231,15 +232,5 @@ def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
     check_topics(ensure_topics(settings))
     registry = CollectorRegistry()
     if metrics:
-        _serve_metrics(settings, registry)
+        serve_metrics(settings.metrics_host, settings.learner_metrics_port, registry, "HEADRACE_LEARNER_METRICS_PORT")
     return LearnerRole(settings, LearnerInstruments(registry))
-
-
-def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
-    try:
-        server, _ = start_http_server(settings.learner_metrics_port, settings.metrics_host, registry)
-    except OSError as exc:
-        raise StartError(
-            f"Port {settings.learner_metrics_port} is taken; set HEADRACE_LEARNER_METRICS_PORT to a free one, or to 0."
-        ) from exc
-    log.info("metrics", address=f"http://{settings.metrics_host}:{server.server_port}/metrics")

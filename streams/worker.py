@@ -30,6 +30,7 @@ from streams.lists.neighbours import NeighbourFollower
 from streams.lists.routing import DecisionFollower
 from streams.lists.scorer import TritonScorer
 from streams.lists.serving import WorkerServing
+from streams.metrics_port import serve_metrics
 from streams.settings import Settings
 from streams.state.add_items import AddItems
 from streams.state.expire_users import ExpireUsers
@@ -79,6 +80,7 @@ class Worker:
     scorer: TritonScorer
     server: ApiServer
     instruments: WorkerInstruments
+    serve_metrics: Callable[[], object]
 
     async def start(self) -> None:
         """Follow what the lists need, then open the API."""
@@ -88,6 +90,7 @@ class Worker:
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
         self.decisions.start()
+        self.serve_metrics()
         await self.server.start()
         _log.info("worker_listening", address=self.server.address)
 
@@ -164,7 +167,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
         app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
-        decisions, scorer, server, instruments,
+        decisions, scorer, server, instruments, lambda: _serve_metrics(settings, registry),
     )  # fmt: skip
     app.task(keep_histories.watch)
     app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
@@ -250,6 +253,11 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         autodiscover=False,
         version=1,
     )
+
+
+def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+    if settings.worker_metrics_port is not None:
+        serve_metrics(settings.metrics_host, settings.worker_metrics_port, registry, "HEADRACE_WORKER_METRICS_PORT")
 
 
 def _changelog_ends(app: faust.App, table: UserTable) -> Ends:

@@ -161,7 +161,6 @@ class Deployment:
             "HEADRACE_DATA_DIR": str(self.folder),
             "HEADRACE_WORKER_ID": name,
             "HEADRACE_HTTP__PORT": str(port),
-            "HEADRACE_WORKER_METRICS_PORT": "0",
             "HEADRACE_TRITON__URL": f"127.0.0.1:{free_port()}",
             **self.environment,
             **settings,
