@@ -8,6 +8,8 @@ whoever goes on from it, under generations with higher numbers.
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ from engine.online.quality import Quality
 from engine.text import text_encoder
 from streams.commands.event_files import Columns
 from streams.errors import StartError
+from streams.folder_lock import take_lock
 from streams.instruments import LearnerInstruments
 from streams.learning.backfill import file_batches
 from streams.learning.commands import CommandLog
@@ -201,7 +204,7 @@ def run_learner(settings: Settings) -> int:
     Raises:
         StartError: Kafka or the checkpoint does not allow a start.
     """
-    with stop_signals() as stop:
+    with _alone(settings.data_dir / "learner"), stop_signals() as stop:
         role = _role(settings, metrics=True)
         try:
             role.run(stop)
@@ -219,11 +222,24 @@ def backfill(settings: Settings, path: Path, columns: Columns, *, until_line: in
     Raises:
         StartError: Kafka, the file or the checkpoint does not allow it.
     """
-    role = _role(settings, metrics=False)
+    with _alone(settings.data_dir / "learner"):
+        role = _role(settings, metrics=False)
+        try:
+            return role.backfill(path, columns, until_line)
+        finally:
+            role.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of the checkpoints: two learners would write theirs over each other's, and fence each other."""
+    lock = take_lock(folder / "learner.lock")
+    if lock is None:
+        raise StartError(f"A learner is already running on {folder}; stop it, or set another HEADRACE_DATA_DIR.")
     try:
-        return role.backfill(path, columns, until_line)
+        yield
     finally:
-        role.close()
+        os.close(lock)
 
 
 def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
