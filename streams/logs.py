@@ -17,7 +17,7 @@ _log = structlog.get_logger()
 
 _CLIENTS: Final = ("aiokafka", "kafka")
 _AWAY: Final = re.compile(
-    r"connect|metadata|not ready|arking (the )?coordinator dead|not started or not valid", re.IGNORECASE
+    r"connect|metadata|not ready|marking (the )?coordinator dead|not started or not valid", re.IGNORECASE
 )
 """What they say, in some twenty ways, while a broker is away."""
 _ROUTINE: Final = re.compile(r"^Heartbeat failed .* because it is rebalancing$")

@@ -70,3 +70,11 @@ def test_topics_that_do_not_fit_stop_the_start(tmp_path: Path, broker: LocalBrok
     [done] = admin.create_partitions([NewPartitions(f"{prefix}requests", 3)]).values()
     done.result(20)
     assert f"{prefix}requests" in refused(tmp_path, HEADRACE_BROKER=broker.address, HEADRACE_PREFIX=prefix)
+
+
+def test_a_worker_that_kafka_takes_into_no_group_ends_and_says_why(tmp_path: Path, broker: LocalBroker) -> None:
+    """It stood there for ever, not ready: brokers allow no session below 6 s."""
+    prefix = "short-session."
+    settings = {"HEADRACE_PREFIX": prefix, "HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS": "3"}
+    said = refused(tmp_path, HEADRACE_BROKER=broker.address, **settings)
+    assert f"group {prefix}workers no more (InvalidSessionTimeoutError()); check HEADRACE_KAFKA__SESSION" in said
