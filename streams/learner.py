@@ -27,6 +27,7 @@ from engine.text import text_encoder
 from streams.commands.event_files import Columns
 from streams.errors import StartError
 from streams.folder_lock import take_lock
+from streams.full_disk import named_when_full
 from streams.instruments import LearnerInstruments
 from streams.learning.backfill import file_batches
 from streams.learning.commands import CommandLog
@@ -207,7 +208,8 @@ def run_learner(settings: Settings) -> int:
     with _alone(settings.data_dir / "learner"), stop_signals() as stop:
         role = _role(settings, metrics=True)
         try:
-            role.run(stop)
+            with named_when_full(settings.data_dir):
+                role.run(stop)
         except FencedError as exc:
             log.error("learner-fenced", why=str(exc))  # noqa: TRY400 - the sentence says it all
             return 1
@@ -225,7 +227,8 @@ def backfill(settings: Settings, path: Path, columns: Columns, *, until_line: in
     with _alone(settings.data_dir / "learner"):
         role = _role(settings, metrics=False)
         try:
-            return role.backfill(path, columns, until_line)
+            with named_when_full(settings.data_dir):
+                return role.backfill(path, columns, until_line)
         finally:
             role.close()
 

@@ -11,6 +11,7 @@ from typing import Final
 import stamina
 import structlog
 
+from streams.errors import HeadraceError
 from streams.settings import LogSettings
 
 _log = structlog.get_logger()
@@ -48,6 +49,7 @@ def configure_logs(settings: LogSettings) -> None:
     # The libraries speak of their own affairs at info; an operator wants what may need an action.
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(KafkaChatter())
+    handler.addFilter(_is_news)
     named: list[structlog.types.Processor] = [structlog.stdlib.add_logger_name, *prepare]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=named, processor=render))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
@@ -77,6 +79,13 @@ class KafkaChatter(logging.Filter):
             self._next = self._clock() + _AWAY_SECONDS
             _log.warning("kafka_away", why=said, client=client, said_again_after_seconds=_AWAY_SECONDS)
         return False
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line does not tell, with a traceback, of an error of ours that stops the role and is its last line."""
+    told = record.args if isinstance(record.args, tuple) else ()
+    failure = record.exc_info[1] if record.exc_info else None
+    return not any(isinstance(one, HeadraceError) for one in (failure, *told))
 
 
 def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
