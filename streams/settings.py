@@ -136,6 +136,8 @@ class HttpSettings(_Group):
     """Bearer token to scopes. Empty means no authentication, which is allowed on loopback only."""
     max_body_bytes: Positive = 1_048_576
     max_events: Positive = 1000
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Open at once; each takes one of the files that the process may have open, often 1024, and so does the table."""
     requests_per_second: PositiveFloat | None = None
     """Limit a client; none by default."""
     tls_certfile: Path | None = None

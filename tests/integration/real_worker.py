@@ -42,6 +42,7 @@ class Topic:
     def __init__(self, broker: str, name: str) -> None:
         config = {
             "bootstrap.servers": broker,
+            "log_level": 2,
             "group.id": "unused",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 10,
@@ -136,6 +137,7 @@ class Deployment:
         self._producer = Producer(
             {
                 "bootstrap.servers": self.broker,
+                "log_level": 2,
                 "partitioner": "murmur2_random",
                 "linger.ms": 1,
                 "message.max.bytes": 2**24,
