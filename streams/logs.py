@@ -53,6 +53,7 @@ def configure_logs(settings: LogSettings) -> None:
     named: list[structlog.types.Processor] = [structlog.stdlib.add_logger_name, *prepare]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=named, processor=render))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # at warning it tells what strangers send, line by line
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
 
 

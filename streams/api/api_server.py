@@ -24,7 +24,7 @@ HEAD_SECONDS: Final = 10.0
 """A request whose line and headers are still not complete by then is refused."""
 _BACKLOG: Final = 2048
 _LINGER_SECONDS: Final = 0.5
-"""A connection too many is closed so long after its answer: closed at once, with a request unread, it would be reset."""
+"""A connection too many is closed so long after its answer: closed at once, its request unread, it would be reset."""
 _TELL_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 2
 """Requests under way may finish for so long when the worker stops."""
