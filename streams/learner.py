@@ -15,6 +15,8 @@ from typing import Final
 
 import structlog
 import torch
+from confluent_kafka import KafkaException
+from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from engine.online.checkpoint import newest_checkpoint, write_checkpoint
@@ -208,7 +210,7 @@ def run_learner(settings: Settings) -> int:
     with _alone(settings.data_dir / "learner"), stop_signals() as stop:
         role = _role(settings, metrics=True)
         try:
-            with named_when_full(settings.data_dir):
+            with _told(settings):
                 role.run(stop)
         except FencedError as exc:
             log.error("learner-fenced", why=str(exc))  # noqa: TRY400 - the sentence says it all
@@ -227,7 +229,7 @@ def backfill(settings: Settings, path: Path, columns: Columns, *, until_line: in
     with _alone(settings.data_dir / "learner"):
         role = _role(settings, metrics=False)
         try:
-            with named_when_full(settings.data_dir):
+            with _told(settings):
                 return role.backfill(path, columns, until_line)
         finally:
             role.close()
@@ -252,4 +254,18 @@ def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
     registry = CollectorRegistry()
     if metrics:
         serve_metrics(settings.metrics_host, settings.learner_metrics_port, registry, "HEADRACE_LEARNER_METRICS_PORT")
-    return LearnerRole(settings, LearnerInstruments(registry))
+    with _told(settings):
+        return LearnerRole(settings, LearnerInstruments(registry))
+
+
+@contextmanager
+def _told(settings: Settings) -> Iterator[None]:
+    """Say in our words what stops a learner that is no defect: a full disk, a Kafka that is away."""
+    try:
+        with named_when_full(settings.data_dir):
+            yield
+    except (KafkaError, KafkaException) as exc:
+        raise StartError(
+            f"Kafka at {settings.broker} does not answer ({exc}); when it is back, start the learner again: it goes on "
+            "from its checkpoint."
+        ) from exc

@@ -6,7 +6,8 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from typing import Final, TextIO, cast
 
 import stamina
 import structlog
@@ -18,9 +19,10 @@ _log = structlog.get_logger()
 
 _CLIENTS: Final = ("aiokafka", "kafka")
 _AWAY: Final = re.compile(
-    r"connect|metadata|not ready|marking (the )?coordinator dead|not started or not valid", re.IGNORECASE
+    r"connect|metadata|bootstrap|not ready|marking (the )?coordinator dead|not started or not valid|KafkaStorageError",
+    re.IGNORECASE,
 )
-"""What they say, in some twenty ways, while a broker is away."""
+"""What they say, in some twenty ways, while a broker is away, or its disk is full."""
 _ROUTINE: Final = re.compile(r"^Heartbeat failed .* because it is rebalancing$")
 """Whenever a worker joins or leaves."""
 _AWAY_SECONDS: Final = 30.0
@@ -43,7 +45,7 @@ def configure_logs(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*prepare, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     # The libraries speak of their own affairs at info; an operator wants what may need an action.
@@ -53,8 +55,27 @@ def configure_logs(settings: LogSettings) -> None:
     named: list[structlog.types.Processor] = [structlog.stdlib.add_logger_name, *prepare]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=named, processor=render))
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # at warning it tells what strangers send, line by line
+    # At warning uvicorn tells what strangers send, line by line, and Faust that the machine is busy.
+    for name in ("uvicorn.error", "mode.timers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
+
+
+class Lossy:
+    """A stream whose disk may be full: a line that cannot be written is lost, and not the role that writes it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or keep it for the next time."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class KafkaChatter(logging.Filter):

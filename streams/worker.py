@@ -30,6 +30,7 @@ from streams.lists.neighbours import NeighbourFollower
 from streams.lists.routing import DecisionFollower
 from streams.lists.scorer import TritonScorer
 from streams.lists.serving import WorkerServing
+from streams.logs import Lossy
 from streams.metrics_port import serve_metrics
 from streams.settings import Settings
 from streams.state.add_items import AddItems
@@ -207,7 +208,7 @@ async def _run(settings: Settings, partitions: int) -> int:
     if reason := app.crash_reason:
         _log.error("worker_stopped", reason=str(reason))
         # Nothing may be sent or committed any more, so there is nothing to tidy up.
-        sys.stderr.flush()
+        Lossy(sys.stderr).flush()
         os._exit(1)
     if living.done():
         living.result()
@@ -215,7 +216,7 @@ async def _run(settings: Settings, partitions: int) -> int:
     if unfinished:  # Kafka is gone, or the worker was still joining: what is not committed will be read again
         _log.warning("worker_cut_short", after_seconds=_STOP_SECONDS)
     # A loop that closes waits for every task, and a library's that swallows its cancellation never ends (seen: 30 s).
-    sys.stderr.flush()
+    Lossy(sys.stderr).flush()
     os._exit(0)
 
 

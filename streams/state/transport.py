@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers import aiokafka
 from faust.types import TP, ConsumerMessage, Message
 
@@ -55,7 +55,7 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # f
         while not self.should_stop and not coordinator._coordination_task.cancelled():  # noqa: SLF001
             try:
                 coordinator.check_errors()
-            except KafkaError as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever ended it, this is no member any more
                 why = exc.__cause__ or exc
                 refused = NoMemberError(
                     f"Kafka takes this worker into the group {coordinator.group_id} no more ({why!r}); "

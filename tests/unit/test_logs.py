@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from structlog.testing import capture_logs
 
@@ -73,3 +74,19 @@ structlog.get_logger().info("done")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert [json.loads(line)["event"] for line in (done.stdout + done.stderr).splitlines()] == ["done"]
+
+
+def test_a_log_on_a_full_disk_loses_lines_and_not_the_role() -> None:
+    code = """
+import logging, os, structlog
+from streams.logs import configure_logs
+from streams.settings import LogSettings
+configure_logs(LogSettings())
+structlog.get_logger().warning("ours")
+logging.getLogger("aiokafka").error("Unable connect to node with id 1")
+print("alive", flush=True)
+os._exit(0)
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, check=True)
+    assert done.stdout == b"alive\n"
