@@ -26,7 +26,10 @@ def test_a_second_learner_on_a_folder_is_refused_and_named(tmp_path: Path) -> No
     "failure", [KafkaTimeoutError("no bootstrap"), KafkaException(KafkaError(KafkaError._TRANSPORT))]
 )
 def test_a_kafka_that_goes_away_is_no_defect(failure: Exception) -> None:
-    with pytest.raises(
-        StartError, match=r"^Kafka at 127\.0\.0\.1:9092 does not answer .* goes on from its checkpoint\.$"
-    ), _told(Settings()):
+    with (
+        pytest.raises(
+            StartError, match=r"^Kafka at 127\.0\.0\.1:9092 does not answer .* goes on from its checkpoint\.$"
+        ),
+        _told(Settings()),
+    ):
         raise failure
