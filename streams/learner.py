@@ -8,12 +8,16 @@ whoever goes on from it, under generations with higher numbers.
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
-from prometheus_client import CollectorRegistry, start_http_server
+from confluent_kafka import KafkaException
+from kafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
 
 from engine.online.checkpoint import newest_checkpoint, write_checkpoint
 from engine.online.config import online_config
@@ -24,6 +28,8 @@ from engine.online.quality import Quality
 from engine.text import text_encoder
 from streams.commands.event_files import Columns
 from streams.errors import StartError
+from streams.folder_lock import take_lock
+from streams.full_disk import named_when_full
 from streams.instruments import LearnerInstruments
 from streams.learning.backfill import file_batches
 from streams.learning.commands import CommandLog
@@ -34,6 +40,7 @@ from streams.learning.publisher import FencedError
 from streams.learning.releases import Releases
 from streams.learning.row_log import RowLog
 from streams.local.processes import stop_signals
+from streams.metrics_port import serve_metrics
 from streams.settings import Settings
 from streams.topics import check_topics, ensure_topics
 
@@ -200,10 +207,11 @@ def run_learner(settings: Settings) -> int:
     Raises:
         StartError: Kafka or the checkpoint does not allow a start.
     """
-    with stop_signals() as stop:
+    with _alone(settings.data_dir / "learner"), stop_signals() as stop:
         role = _role(settings, metrics=True)
         try:
-            role.run(stop)
+            with _told(settings):
+                role.run(stop)
         except FencedError as exc:
             log.error("learner-fenced", why=str(exc))  # noqa: TRY400 - the sentence says it all
             return 1
@@ -218,11 +226,25 @@ def backfill(settings: Settings, path: Path, columns: Columns, *, until_line: in
     Raises:
         StartError: Kafka, the file or the checkpoint does not allow it.
     """
-    role = _role(settings, metrics=False)
+    with _alone(settings.data_dir / "learner"):
+        role = _role(settings, metrics=False)
+        try:
+            with _told(settings):
+                return role.backfill(path, columns, until_line)
+        finally:
+            role.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of the checkpoints: two learners would write theirs over each other's, and fence each other."""
+    lock = take_lock(folder / "learner.lock")
+    if lock is None:
+        raise StartError(f"A learner is already running on {folder}; stop it, or set another HEADRACE_DATA_DIR.")
     try:
-        return role.backfill(path, columns, until_line)
+        yield
     finally:
-        role.close()
+        os.close(lock)
 
 
 def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
@@ -231,15 +253,19 @@ def _role(settings: Settings, *, metrics: bool) -> LearnerRole:
     check_topics(ensure_topics(settings))
     registry = CollectorRegistry()
     if metrics:
-        _serve_metrics(settings, registry)
-    return LearnerRole(settings, LearnerInstruments(registry))
+        serve_metrics(settings.metrics_host, settings.learner_metrics_port, registry, "HEADRACE_LEARNER_METRICS_PORT")
+    with _told(settings):
+        return LearnerRole(settings, LearnerInstruments(registry))
 
 
-def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+@contextmanager
+def _told(settings: Settings) -> Iterator[None]:
+    """Say in our words what stops a learner that is no defect: a full disk, a Kafka that is away."""
     try:
-        server, _ = start_http_server(settings.learner_metrics_port, settings.metrics_host, registry)
-    except OSError as exc:
+        with named_when_full(settings.data_dir):
+            yield
+    except (KafkaError, KafkaException) as exc:
         raise StartError(
-            f"Port {settings.learner_metrics_port} is taken; set HEADRACE_LEARNER_METRICS_PORT to a free one, or to 0."
+            f"Kafka at {settings.broker} does not answer ({exc}); when it is back, start the learner again: it goes on "
+            "from its checkpoint."
         ) from exc
-    log.info("metrics", address=f"http://{settings.metrics_host}:{server.server_port}/metrics")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import SettingsError
@@ -22,14 +22,19 @@ FILE_VARIABLE = "HEADRACE_CONFIG"
 DEFAULT_FILE = "headrace.toml"
 
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _addresses(text: str) -> str:
-    if not all(re.fullmatch(r"[^\s,/]+:\d{1,5}", address) for address in text.split(",")):
-        raise ValueError("write host:port")
+def _address(text: str) -> str:
+    found = re.fullmatch(r"[^\s,/]+:(\d{1,5})", text)
+    if not found or not 0 < int(found[1]) < 1 << 16:
+        raise ValueError("write host:port, with a port of 1 to 65535")
     return text
+
+
+def _addresses(text: str) -> str:
+    return ",".join(map(_address, text.split(",")))
 
 
 class _Group(BaseModel):
@@ -49,14 +54,14 @@ class KafkaSettings(_Group):
     partitions: Positive = 4
     """Of the topics keyed by user, when Headrace creates them."""
     replication_factor: Positive = 1
-    session_timeout_seconds: PositiveFloat = 6.0
+    session_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 6.0
     """The users of a worker that stays away move to another after this. Brokers allow no less than 6 by default."""
 
 
 class TritonSettings(_Group):
     """The model server."""
 
-    url: Annotated[str, AfterValidator(_addresses)] = "127.0.0.1:8001"
+    url: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8001"
     """gRPC address, host:port."""
     metrics_port: Port = 8002
     """Of the local server's own metrics; 0 is any free one."""
@@ -123,7 +128,7 @@ class HttpSettings(_Group):
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    advertised: str | None = None
+    advertised: Annotated[str, AfterValidator(_address)] | None = None
     """host:port under which other workers reach this one; default host:port."""
     tokens: dict[str, Annotated[list[Literal["events", "read", "admin"]], Field(min_length=1)]] = Field(
         default={}, repr=False
@@ -131,6 +136,8 @@ class HttpSettings(_Group):
     """Bearer token to scopes. Empty means no authentication, which is allowed on loopback only."""
     max_body_bytes: Positive = 1_048_576
     max_events: Positive = 1000
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Open at once; each takes one of the files that the process may have open, often 1024, and so does the table."""
     requests_per_second: PositiveFloat | None = None
     """Limit a client; none by default."""
     tls_certfile: Path | None = None
@@ -162,6 +169,12 @@ class LogSettings(_Group):
     format: Literal["text", "json"] = "text"
 
 
+def _named(path: object) -> object:
+    if path == "":  # which is what an unset variable of a script leaves, and Path takes for the folder one is in
+        raise ValueError("name a folder")
+    return path
+
+
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
@@ -177,12 +190,14 @@ class Settings(BaseSettings):
     """Kafka bootstrap servers, host:port[,host:port…]."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = "headrace."
     """Before every topic and group name, so that deployments can share a Kafka."""
-    data_dir: Annotated[Path, AfterValidator(_absolute)] = Path(".headrace")
+    data_dir: Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)] = Path(".headrace")
     """Local Kafka and Triton, the workers' tables and the learner's checkpoints."""
     worker_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "worker-1"
     """Names the worker's folder of tables; unlike for each worker on a machine."""
     metrics_host: str = "127.0.0.1"
-    worker_metrics_port: Port = 9101
+    """Where the ports of the metrics listen: whoever reaches them needs no token."""
+    worker_metrics_port: Port | None = None
+    """A worker's metrics are a route of its API, for tokens that may `admin`; with this they have a port as well."""
     learner_metrics_port: Port = 9102
     pseudonym_key: SecretStr | None = None
     """When set, user ids are replaced by their keyed hash before anything is stored."""
@@ -234,7 +249,9 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - as pydantic t
         if "tokens" in path:  # what follows is the token itself
             del path[path.index("tokens") + 1 :]
         name = PREFIX + "__".join(path).upper()
-        raise SettingsError(f"Setting {name} is wrong: {first['msg']} (got {_shown(first)}).") from exc
+        raise SettingsError(
+            f"Setting {name} is wrong: {first['msg'].removeprefix('Value error, ')} (got {_shown(first)})."
+        ) from exc
     except (ValueError, OSError) as exc:
         raise SettingsError(f"The settings in {file or DEFAULT_FILE} cannot be read as TOML: {exc}.") from exc
     _refuse_contradictions(settings)

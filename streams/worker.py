@@ -30,6 +30,8 @@ from streams.lists.neighbours import NeighbourFollower
 from streams.lists.routing import DecisionFollower
 from streams.lists.scorer import TritonScorer
 from streams.lists.serving import WorkerServing
+from streams.logs import Lossy
+from streams.metrics_port import serve_metrics
 from streams.settings import Settings
 from streams.state.add_items import AddItems
 from streams.state.expire_users import ExpireUsers
@@ -79,6 +81,7 @@ class Worker:
     scorer: TritonScorer
     server: ApiServer
     instruments: WorkerInstruments
+    serve_metrics: Callable[[], object]
 
     async def start(self) -> None:
         """Follow what the lists need, then open the API."""
@@ -88,6 +91,7 @@ class Worker:
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
         self.decisions.start()
+        self.serve_metrics()
         await self.server.start()
         _log.info("worker_listening", address=self.server.address)
 
@@ -164,7 +168,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
         app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
-        decisions, scorer, server, instruments,
+        decisions, scorer, server, instruments, lambda: _serve_metrics(settings, registry),
     )  # fmt: skip
     app.task(keep_histories.watch)
     app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
@@ -204,7 +208,7 @@ async def _run(settings: Settings, partitions: int) -> int:
     if reason := app.crash_reason:
         _log.error("worker_stopped", reason=str(reason))
         # Nothing may be sent or committed any more, so there is nothing to tidy up.
-        sys.stderr.flush()
+        Lossy(sys.stderr).flush()
         os._exit(1)
     if living.done():
         living.result()
@@ -212,7 +216,7 @@ async def _run(settings: Settings, partitions: int) -> int:
     if unfinished:  # Kafka is gone, or the worker was still joining: what is not committed will be read again
         _log.warning("worker_cut_short", after_seconds=_STOP_SECONDS)
     # A loop that closes waits for every task, and a library's that swallows its cancellation never ends (seen: 30 s).
-    sys.stderr.flush()
+    Lossy(sys.stderr).flush()
     os._exit(0)
 
 
@@ -250,6 +254,11 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         autodiscover=False,
         version=1,
     )
+
+
+def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:
+    if settings.worker_metrics_port is not None:
+        serve_metrics(settings.metrics_host, settings.worker_metrics_port, registry, "HEADRACE_WORKER_METRICS_PORT")
 
 
 def _changelog_ends(app: faust.App, table: UserTable) -> Ends:

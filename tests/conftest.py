@@ -39,6 +39,6 @@ def triton(tmp_path_factory: pytest.TempPathFactory, broker: LocalBroker) -> Ite
     folder = tmp_path_factory.mktemp("triton")
     repository = ModelRepository(folder / "models")
     write_seed_version(repository, "tiny")
-    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": "weights"}
+    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": "weights"}
     with LocalTriton(folder / "server", repository, free_port(), backend=backend) as server:
         yield server

@@ -27,16 +27,23 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes nested dicts and lists of numbers, strings, arrays and tensors; the file before becomes `<name>.previous`.
 
     A crash at any moment leaves `path`, its `.previous`, or both, whole.
+
+    Raises:
+        OSError: There is no room, or no right to write; what was there is as it was.
     """
     tensors: dict[str, torch.Tensor] = {}
     structure = json.dumps(_packed(state, "", tensors))
     body = save(tensors, {"structure": structure})
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.incoming")
-    with scratch.open("wb") as file:
-        file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with scratch.open("wb") as file:
+            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # on a full disk half a file would take the room that is left
+        scratch.unlink(missing_ok=True)
+        raise
     with contextlib.suppress(FileNotFoundError):
         path.rename(previous(path))
     scratch.rename(path)

@@ -1,22 +1,31 @@
 """uvicorn inside the worker's own event loop, on a port that is known once it listens."""
 
 import asyncio
+import math
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from streams.api.problems import ProblemError, problem_response
 from streams.errors import StartError
 from streams.settings import HttpSettings
+
+_log = structlog.get_logger()
 
 MAX_HEAD_BYTES: Final = 65_536
 HEAD_SECONDS: Final = 10.0
 """A request whose line and headers are still not complete by then is refused."""
 _BACKLOG: Final = 2048
+_LINGER_SECONDS: Final = 0.5
+"""A connection too many is closed so long after its answer: closed at once, its request unread, it would be reset."""
+_TELL_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 2
 """Requests under way may finish for so long when the worker stops."""
 
@@ -43,8 +52,9 @@ class ApiServer:
         Raises:
             StartError: the port is taken, or the TLS files cannot be read.
         """
-        config = uvicorn.Config(
+        config = _Config(
             self._app,
+            self._settings.max_connections,
             http=_BoundedProtocol,
             ws="none",
             lifespan="on",
@@ -73,6 +83,13 @@ class ApiServer:
         await self._serving
 
 
+class _Config(uvicorn.Config):
+    def __init__(self, app: ASGIApp, max_connections: int, **others: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(app, **others)
+        self.max_connections = max_connections
+        self.tell_at = -math.inf
+
+
 class _Server(uvicorn.Server):
     """Leaves the signals to the worker."""
 
@@ -90,15 +107,20 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Refuses a request line and headers that do not end, for which uvicorn would wait and gather without limit."""
+    """Refuses connections beyond a number, and a request line and headers that do not end: uvicorn takes all."""
 
+    config: _Config
+    _surplus = False
     _head_bytes = 0
     _in_head = True
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self._expect_head()
+        if len(self.connections) > self.config.max_connections:
+            self._turn_away(transport)
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
@@ -113,11 +135,25 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._surplus:
+            return
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse("The request's head is too large.")
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        most, now = self.config.max_connections, time.monotonic()
+        self._surplus = True
+        if now >= self.config.tell_at:
+            self.config.tell_at = now + _TELL_SECONDS
+            _log.warning("connections_refused", open=most, told_again_after_seconds=_TELL_SECONDS)
+        if len(self.connections) > 2 * most:  # a flood of them gets no answer
+            transport.abort()
+            return
+        transport.write(_too_many(most))
+        self.loop.call_later(_LINGER_SECONDS, transport.close)
 
     def _expect_head(self) -> None:
         self._head_bytes, self._in_head = 0, True
@@ -134,6 +170,15 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, why: str) -> None:
         if not self.transport.is_closing():
             self.send_400_response(why)
+
+
+def _too_many(most: int) -> bytes:
+    detail = f"{most} are open; ask again, or raise HEADRACE_HTTP__MAX_CONNECTIONS"
+    response = problem_response(
+        ProblemError("too-many-connections", detail, {"Retry-After": "1", "Connection": "close"})
+    )
+    headers = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+    return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (headers, bytes(response.body))
 
 
 def _listen(host: str, port: int) -> socket.socket:

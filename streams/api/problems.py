@@ -29,6 +29,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "internal": (500, "The worker failed"),
     "not-ready": (503, "The worker is not ready"),
     "owner-unavailable": (503, "The worker that owns the user does not answer"),
+    "too-many-connections": (503, "The worker has as many connections as it takes"),
     "state-behind": (504, "The state has not reached the position in time"),
 }
 """Problem type to status and title. Append-only: clients tell problems apart by their type."""

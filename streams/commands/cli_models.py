@@ -127,7 +127,7 @@ def unfreeze(by: By) -> None:
 def _ask(action: "Action", by: str, version: int | None = None) -> None:
     from streams.learning import models_admin
 
-    models_admin.command(_settings(), action, by=by, version=version)
+    models_admin.command(_settings(), action, by=by.strip() or _user(), version=version)
     typer.echo(f"Asked for {action}; `headrace models log` shows when the learner has done it.")
 
 

@@ -15,6 +15,7 @@ from streams.errors import RejectedEventError, SettingsError, StartError
 from streams.records import Interaction, Item, decode_interaction, encode, epoch_ms
 
 FIELDS: Final = ("event_id", "user_id", "item_id", "type", "timestamp", "value")
+_NEEDED: Final = ("user_id", "item_id", "type", "timestamp")
 ITEM_FIELDS: Final = ("title", "text", "category", "price")
 QUANTITY: Final = "quantity"
 """Not on the wire: a negative quantity makes the interaction a `remove`, as in a list of invoices and cancellations."""
@@ -56,8 +57,9 @@ class Columns:
         return None if found == "" else found
 
     def missing(self, header: list[str]) -> list[str]:
-        """Return the columns that were named and that a file lacks."""
-        return [column for column in self.of.values() if not column.startswith("=") and column not in header]
+        """Return the columns that were named, or that no event can do without, and that a file lacks."""
+        wanted = {**{name: name for name in _NEEDED}, **self.of}.values()
+        return [column for column in wanted if not column.startswith("=") and column not in header]
 
 
 SHOP_COLUMNS: Final = Columns({
@@ -105,7 +107,7 @@ def read_rows(path: Path, columns: Columns, *, after_line: int = 0) -> Iterator[
     a repeated replay is recognised.
 
     Raises:
-        StartError: the file cannot be read, or lacks a column that was named.
+        StartError: the file cannot be read, or lacks a column that is needed.
     """
     try:
         for line, row in _READERS[_kind(path)](path, columns):
@@ -136,13 +138,22 @@ def event_id_prefix(path: Path) -> str:
 
 
 def count_rows(path: Path) -> int:
-    """Return how many lines or rows a file has, so that progress can be shown."""
-    if _kind(path) == "parquet":
-        import polars as pl
+    """Return how many lines or rows a file has, so that progress can be shown.
 
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    with _open(path) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    Raises:
+        StartError: the file cannot be read.
+    """
+    import polars as pl
+
+    try:
+        if _kind(path) == "parquet":
+            return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        with _open(path) as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except pl.exceptions.PolarsError as exc:
+        raise _no_parquet(path, exc) from exc
+    except (OSError, EOFError) as exc:
+        raise StartError(f"{path} cannot be read: {exc}.") from exc
 
 
 def _kind(path: Path) -> str:
@@ -197,15 +208,22 @@ def _parquet(path: Path, columns: Columns) -> Iterator[tuple[int, Any]]:
             for line, row in enumerate(chunk.iter_rows(named=True), start=line + 1):  # noqa: B020 - goes on counting
                 yield line, row
     except pl.exceptions.PolarsError as exc:
-        raise StartError(f"{path} is no readable parquet file: {exc}.") from exc
+        raise _no_parquet(path, exc) from exc
 
 
 _READERS: Final = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
 
 
+def _no_parquet(path: Path, why: Exception) -> StartError:
+    return StartError(f"{path} is no readable parquet file: {str(why).rstrip('.')}.")
+
+
 def _refuse_missing(path: Path, columns: Columns, header: list[str]) -> None:
-    if missing := columns.missing(header):
-        raise StartError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}.")
+    if header and (missing := columns.missing(header)):
+        raise StartError(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}. Say which holds what, as in "
+            f"--columns user_id={header[0]},type==purchase."
+        )
 
 
 def _mapped(path: Path, columns: Columns, line: int, row: Mapping[str, Any]) -> FileRow:

@@ -39,6 +39,8 @@ def run_replay(
     """
     if (file is None) == (topic is None):
         raise SettingsError("replay takes a FILE or --topic NAME: one of the two.")
+    if topic is not None and columns:
+        raise SettingsError("--columns is for files; the records of a topic are events already.")
     pace, since_ms, until_ms = Pace.parse(speed), _time("--from", since), _time("--until", until)
     sender = EventSender(settings, linger_ms=0.0 if pace.per_second else _LINGER_MS)
     points: dict[int, int] = {}

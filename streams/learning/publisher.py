@@ -138,7 +138,10 @@ class Publisher:
         """Abort what can be aborted; the next publication carries the same rows again."""
         error: KafkaError = exc.args[0]
         if error.fatal() or error.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001 - its name
-            raise FencedError("Another learner publishes under the same id; this one stops.") from exc
+            raise FencedError(
+                f"Another learner publishes under {self._settings.prefix}; this one stops. One prefix has one learner: "
+                "stop the other, or set HEADRACE_PREFIX."
+            ) from exc
         self._producer.abort_transaction(_SECONDS)
         raise NotPublishedError(f"Kafka did not take a generation ({error.str()}); it is sent again.") from exc
 

@@ -47,7 +47,6 @@ class Plan:
             "HEADRACE_TRITON__URL": s.triton.url,
             "HEADRACE_TRITON__METRICS_PORT": str(s.triton.metrics_port),
             "HEADRACE_HTTP__PORT": str(s.http.port),
-            "HEADRACE_WORKER_METRICS_PORT": str(s.worker_metrics_port),
             "HEADRACE_LEARNER_METRICS_PORT": str(s.learner_metrics_port),
             "HEADRACE_DATA_DIR": str(s.data_dir),
         }
@@ -73,7 +72,6 @@ def plan(settings: Settings, *, learner_arguments: tuple[str, ...] = (), own_ser
                 update={"url": triton, "metrics_port": _port("127.0.0.1", settings.triton.metrics_port)}
             ),
             "http": settings.http.model_copy(update={"port": _port(settings.http.host, settings.http.port)}),
-            "worker_metrics_port": _port(settings.metrics_host, settings.worker_metrics_port),
             "learner_metrics_port": _port(settings.metrics_host, settings.learner_metrics_port),
         }
     )

@@ -17,6 +17,7 @@ from faust.tables.manager import TableManager
 from faust.types import TP, EventT
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
+from streams.full_disk import named_when_full
 from streams.instruments import WorkerInstruments
 from streams.state.first_looks import FirstLooks
 from streams.state.precedence import settled
@@ -79,6 +80,15 @@ class BoundedOptions(RocksDBOptions):  # type: ignore[misc] # faust has no types
         options.set_compression_type(DBCompressionType.lz4())
         options.set_bottommost_compression_type(DBCompressionType.zstd())
         return options
+
+    def open(self, path: Path, *, read_only: bool = False) -> Rdict:
+        """Open a partition.
+
+        Raises:
+            StartError: the disk is full: opening one writes what the last worker had only logged.
+        """
+        with named_when_full(path.parent):
+            return super().open(path, read_only=read_only)
 
 
 class DeclaredTables(TableManager):  # type: ignore[misc] # faust has no types here
@@ -146,6 +156,9 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
             states: by user; None forgets the user.
             changelog_offset: -1 when there is none to write.
             logged: whether a crash must leave it. Nothing is logged over what is not: its offset alone would stay.
+
+        Raises:
+            StartError: the disk is full.
         """
         batch = WriteBatch(raw_mode=True)
         for key, value in states:
@@ -156,13 +169,14 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         if changelog_offset >= 0:
             batch.put(self.data.offset_key, str(changelog_offset).encode())
         database = self._database(partition)
-        if logged:
-            self._settle(partition)
-            database.write(batch)
-            self._first_looks.end(partition)
-        else:
-            self._unlogged.add(partition)
-            database.write(batch, _UNLOGGED)
+        with named_when_full(self.data.path):
+            if logged:
+                self._settle(partition)
+                database.write(batch)
+                self._first_looks.end(partition)
+            else:
+                self._unlogged.add(partition)
+                database.write(batch, _UNLOGGED)
 
     def _settle(self, partition: int) -> None:
         if partition in self._unlogged:

@@ -9,6 +9,7 @@ callback), and committing the highest finished offset would then lose its events
 names the one before it in the run, so that an agent can tell that one was dropped.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
 from collections.abc import Set as AbstractSet
@@ -19,12 +20,19 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers import aiokafka
 from faust.types import TP, ConsumerMessage, Message
 
+from streams.errors import HeadraceError
 from streams.state.read_ahead import ReadAhead
 from streams.state.unpacking import FetchedResults, Records
 
 FETCH_WAIT_MS: Final = 100
 """What Kafka waits for records to come. One request is under way at a time, and one that was sent while a partition's
 records wait to be taken does not ask for that partition: Faust's 1500 held recovery back to 14,500 records/s."""
+
+_WATCH_SECONDS: Final = 0.5
+
+
+class NoMemberError(HeadraceError):
+    """Kafka does not take the worker into its group, and will not."""
 
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # faust has no types here
@@ -39,6 +47,23 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):  # type: ignore[misc] # f
         fetcher._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         fetcher._records = FetchedResults()  # noqa: SLF001 # nothing is assigned yet, so nothing was fetched
         self._read_ahead = ReadAhead(fetcher)
+        self.add_future(self._watch())
+
+    async def _watch(self) -> None:
+        """End a worker that Kafka refuses: aiokafka says so to whoever fetches, and without partitions nobody does."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        while not self.should_stop and not coordinator._coordination_task.cancelled():  # noqa: SLF001
+            try:
+                coordinator.check_errors()
+            except Exception as exc:  # noqa: BLE001 - whatever ended it, this is no member any more
+                why = exc.__cause__ or exc
+                refused = NoMemberError(
+                    f"Kafka takes this worker into the group {coordinator.group_id} no more ({why!r}); "
+                    "check HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS against what the brokers allow, and its rights."
+                )
+                asyncio.run_coroutine_threadsafe(self.consumer.app.crash(refused), self.parent_loop)
+                return
+            await asyncio.sleep(_WATCH_SECONDS)
 
     async def on_thread_stop(self) -> None:
         """Fetch no more, and leave the group, in which aiokafka has a member with a name stay until it times out."""

@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -22,17 +23,22 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=150.0, help="events a second")
     parser.add_argument("--only", default="", help="names of faults, with commas between; all by default")
     parser.add_argument("--mutant", default=None, help="a defect for the workers, see tests/crash/mutant.py")
-    parser.add_argument("--folder", type=Path, default=None, help="for data and logs; kept, unlike the default")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="for data and logs; the default is kept only when something failed"
+    )
     parser.add_argument("--report", type=Path, default=None, help="write the figures as JSON")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else time.time_ns() % 1_000_000
     rng = random.Random(seed)
     names = given.only.split(",") if given.only else []
     faults = iter(lambda: rng.choice(names), None) if names else at_random(rng)
-    with tempfile.TemporaryDirectory(prefix="headrace-crash-", ignore_cleanup_errors=True) as folder:
-        deployment = Deployment(given.folder or Path(folder), mutant=given.mutant)
-        report = Campaign(deployment, given.rate, seed).run(faults, given.kills, given.minutes * 60)
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="headrace-crash-"))
+    report = Campaign(Deployment(folder, mutant=given.mutant), given.rate, seed).run(
+        faults, given.kills, given.minutes * 60
+    )
     _show(report)
+    if report.ok and not given.folder:
+        shutil.rmtree(folder, ignore_errors=True)
     if given.report:
         given.report.write_text(json.dumps({"seed": seed, "faults": report.faults, **report.figures}, indent=1) + "\n")
     return 0 if report.ok else 1

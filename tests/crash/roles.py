@@ -128,7 +128,6 @@ class Deployment:
             "HEADRACE_LEARNER__PRESET": "tiny",
             "HEADRACE_LEARNER__CHECKPOINT_SECONDS": "2",
             "HEADRACE_LEARNER__VERSION_SECONDS": "60",
-            "HEADRACE_WORKER_METRICS_PORT": "0",
             "HEADRACE_LEARNER_METRICS_PORT": "0",
             "OMP_NUM_THREADS": "1",
             "PYTHONFAULTHANDLER": "1",  # what has to be aborted tells where it hung

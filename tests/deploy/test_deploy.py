@@ -78,6 +78,18 @@ def test_alerts_and_the_dashboard_name_only_declared_instruments() -> None:
             assert family in declared, f"{name} in {expression}"
 
 
+def test_prometheus_asks_where_the_roles_serve_their_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings_of(yaml.safe_load((DEPLOY / "compose.yaml").read_text())["x-settings"]):
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    asked = (DEPLOY / "prometheus.yaml").read_text()
+    assert f"{{names: [worker], type: A, port: {settings.worker_metrics_port}}}" in asked
+    assert f"learner:{settings.learner_metrics_port}" in asked
+    assert settings.metrics_host == "0.0.0.0"  # noqa: S104 - of a container
+    manifest = (DEPLOY / "kubernetes" / "headrace.yaml").read_text()
+    assert f'HEADRACE_WORKER_METRICS_PORT: "{settings.worker_metrics_port}"' in manifest
+
+
 def test_what_compose_mounts_is_there() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]

@@ -42,6 +42,7 @@ class Topic:
     def __init__(self, broker: str, name: str) -> None:
         config = {
             "bootstrap.servers": broker,
+            "log_level": 2,
             "group.id": "unused",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 10,
@@ -136,6 +137,7 @@ class Deployment:
         self._producer = Producer(
             {
                 "bootstrap.servers": self.broker,
+                "log_level": 2,
                 "partitioner": "murmur2_random",
                 "linger.ms": 1,
                 "message.max.bytes": 2**24,
@@ -161,7 +163,6 @@ class Deployment:
             "HEADRACE_DATA_DIR": str(self.folder),
             "HEADRACE_WORKER_ID": name,
             "HEADRACE_HTTP__PORT": str(port),
-            "HEADRACE_WORKER_METRICS_PORT": "0",
             "HEADRACE_TRITON__URL": f"127.0.0.1:{free_port()}",
             **self.environment,
             **settings,

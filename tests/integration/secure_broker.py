@@ -39,7 +39,7 @@ class SecureBroker(LocalBroker):
 
     def start(self, deadline_seconds: float = 60.0) -> None:
         super().start(deadline_seconds)
-        admin = AdminClient({"bootstrap.servers": self.address})
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 2})
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             ann = UserScramCredentialUpsertion("ann", ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
             admin.alter_user_scram_credentials([ann])["ann"].result(20)

@@ -55,7 +55,7 @@ def slots(real: Deployment) -> dict[str, tuple[str, int]]:
 
 def test_a_canary_serves_its_users_and_a_rollback_takes_them_back(real: Deployment, broker: LocalBroker) -> None:
     canary = Canary(real)
-    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": f"{real.prefix}weights"}
+    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": f"{real.prefix}weights"}
     repository = ModelRepository(real.settings.models_dir)
     with LocalTriton(real.folder / "triton", repository, free_port(), backend=backend) as triton:
         real.start(HEADRACE_TRITON__URL=triton.address)

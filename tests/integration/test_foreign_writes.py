@@ -52,7 +52,7 @@ class Owner:
     def __init__(self, broker: LocalBroker) -> None:
         self.settings = Settings(broker=broker.address)
         self.table = Table(f"changelog-{uuid4().hex[:8]}")
-        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
         created = admin.create_topics([NewTopic(self.table.changelog_topic_name, 1, 1)])
         created[self.table.changelog_topic_name].result(20)
         self.states = UserStates(cast("UserTable", self.table), 100)
@@ -98,7 +98,7 @@ class Owner:
     def last(self) -> dict[bytes, bytes | None]:
         """Return the last value of each user in the changelog."""
         consumer = Consumer(
-            {"bootstrap.servers": self.settings.broker, "group.id": "t", "enable.partition.eof": True}
+            {"bootstrap.servers": self.settings.broker, "log_level": 2, "group.id": "t", "enable.partition.eof": True}
         )  # fmt: skip
         consumer.assign([TopicPartition(self.table.changelog_topic_name, 0, 0)])
         last: dict[bytes, bytes | None] = {}

@@ -49,7 +49,6 @@ def workers(count: int, broker: LocalBroker, triton: LocalTriton, folder: Path, 
                 "HEADRACE_WORKER_ID": f"worker-{number}",
                 "HEADRACE_HTTP__PORT": str(port),
                 "HEADRACE_HTTP__TOKENS": json.dumps({"secret": ["events", "read"]}),
-                "HEADRACE_WORKER_METRICS_PORT": "0",
                 "HEADRACE_TRITON__URL": triton.address,
                 "HEADRACE_TRITON__TIMEOUT_MS": "2000",
                 "HEADRACE_SERVING__DEADLINE_MS": "5000",
@@ -125,7 +124,7 @@ def test_both_workers_own_users_and_forward_the_others(pair: Workers) -> None:
 def test_a_list_of_events_is_durable_at_the_positions_returned(pair: Workers) -> None:
     events = [event(user_id=user_id, event_id="batch", item_id="i9") for user_id in USERS]
     positions = pair.clients[0].post("/v1/events", json=events).json()["positions"]
-    consumer = Consumer({"bootstrap.servers": pair.broker, "group.id": "unused"})
+    consumer = Consumer({"bootstrap.servers": pair.broker, "log_level": 2, "group.id": "unused"})
     topic = f"{pair.prefix}interactions"
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(4)])
     stored = {
@@ -172,7 +171,7 @@ def test_with_a_key_no_user_id_is_stored_and_each_user_is_still_found(
         position = post(one.clients[0], user_id=user_id)
         history = one.clients[0].get(f"/v1/users/{user_id}/history", params={"after": position}).json()
         assert [entry["item_id"] for entry in history["interactions"]] == ["i9"]
-        consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "unused"})
+        consumer = Consumer({"bootstrap.servers": broker.address, "log_level": 2, "group.id": "unused"})
         for topic in ("interactions", "recommendations", "examples"):
             consumer.assign([TopicPartition(one.prefix + topic, n, OFFSET_BEGINNING) for n in range(4)])
             [record] = consumer.consume(1, timeout=20)

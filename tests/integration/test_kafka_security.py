@@ -70,7 +70,7 @@ CLIENTS = [by_librdkafka, by_kafka_python, by_aiokafka]
 @pytest.fixture
 def topic(secure_broker: SecureBroker) -> str:
     name = uuid4().hex
-    admin = AdminClient({"bootstrap.servers": secure_broker.address})
+    admin = AdminClient({"bootstrap.servers": secure_broker.address, "log_level": 2})
     [done] = admin.create_topics([NewTopic(name, 1, 1)]).values()
     done.result(20)
     return name

@@ -96,7 +96,7 @@ def example(user: str, history: Sequence[str], outcomes: Sequence[tuple[str, int
 class Sender:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.prefix
-        self._producer = Producer({"bootstrap.servers": settings.broker, "enable.idempotence": True})
+        self._producer = Producer({"bootstrap.servers": settings.broker, "log_level": 2, "enable.idempotence": True})
         self._rows: set[str] = set()
         self._offset = 0
 
@@ -117,7 +117,7 @@ class Sender:
 
 def generations(settings: Settings, slot: str = "champion") -> Iterator[Generation]:
     consumer = Consumer(
-        {"bootstrap.servers": settings.broker, "group.id": "t", "isolation.level": "read_committed",
+        {"bootstrap.servers": settings.broker, "log_level": 2, "group.id": "t", "isolation.level": "read_committed",
          "enable.partition.eof": True}
     )  # fmt: skip
     consumer.assign([TopicPartition(settings.prefix + "weights", 0, 0)])

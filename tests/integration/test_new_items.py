@@ -73,7 +73,7 @@ class Shop:
 def test_a_new_item_is_recommended_to_those_it_suits_within_two_seconds_of_its_catalogue_event(
     real: Deployment, learner: Running, broker: LocalBroker
 ) -> None:
-    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": f"{real.prefix}weights"}
+    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": f"{real.prefix}weights"}
     repository, shop = ModelRepository(real.settings.models_dir), Shop(real)
     until(repository.newest)
     with LocalTriton(real.folder / "triton", repository, free_port(), backend=backend) as triton:

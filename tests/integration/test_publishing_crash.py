@@ -87,7 +87,7 @@ def test_a_learner_that_dies_before_any_step_leaves_whole_generations(broker: Lo
     repository = ModelRepository(settings.models_dir)
     for _ in range(KEEP):  # so that one is removed with each that is written
         write_seed_version(repository, "tiny", ROWS)
-    backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": f"{settings.prefix}weights"}
+    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": f"{settings.prefix}weights"}
     with (
         dying_learners(settings) as die_before_each_step,
         LocalTriton(tmp_path / "triton", repository, free_port(), backend=backend) as server,

@@ -53,7 +53,9 @@ def read(settings: Settings, name: str) -> list[Message]:
 
 
 def _read(settings: Settings, topic: str) -> Iterator[Message]:
-    consumer = Consumer({"bootstrap.servers": settings.broker, "group.id": "test", "enable.partition.eof": True})
+    consumer = Consumer(
+        {"bootstrap.servers": settings.broker, "log_level": 2, "group.id": "test", "enable.partition.eof": True}
+    )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
     left = len(partitions)

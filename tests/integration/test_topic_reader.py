@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 def write(broker: LocalBroker, topic: str, *values: bytes) -> None:
-    client = {"bootstrap.servers": broker.address}
+    client = {"bootstrap.servers": broker.address, "log_level": 2}
     admin = AdminClient(client)  # held: its end would cancel what it has begun
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
     producer = Producer(client)
@@ -28,7 +28,7 @@ def write(broker: LocalBroker, topic: str, *values: bytes) -> None:
 
 def test_it_is_read_from_a_position_to_its_end(broker: LocalBroker) -> None:
     write(broker, topic := uuid4().hex, b"a", b"b", b"c")
-    consumer = reader({"bootstrap.servers": broker.address}, topic, 1)
+    consumer = reader({"bootstrap.servers": broker.address, "log_level": 2}, topic, 1)
     assert [record.value() for record in to_the_end(consumer)] == [b"b", b"c"]
     consumer.close()
 

@@ -37,7 +37,7 @@ def dead_letters(real: Deployment) -> Topic:
 def accept_large(real: Deployment, topic: str) -> None:
     entry = ConfigEntry("max.message.bytes", str(2**24), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, real.prefix + topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": real.broker})
+    admin = AdminClient({"bootstrap.servers": real.broker, "log_level": 2})
     [done] = admin.incremental_alter_configs([resource]).values()
     done.result(20)
 

@@ -29,7 +29,7 @@ def real(broker: LocalBroker, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 def members(real: Deployment) -> set[str | None]:
     group = f"{real.prefix}workers"
-    admin = AdminClient({"bootstrap.servers": real.broker})  # kept: without it the answer never comes
+    admin = AdminClient({"bootstrap.servers": real.broker, "log_level": 2})  # kept: without it the answer never comes
     found = admin.describe_consumer_groups([group])[group].result(10)
     return {member.group_instance_id for member in found.members}
 

@@ -66,7 +66,15 @@ def test_a_busy_port_stops_the_start_and_is_named(tmp_path: Path, broker: LocalB
 def test_topics_that_do_not_fit_stop_the_start(tmp_path: Path, broker: LocalBroker) -> None:
     prefix = "misfit."
     ensure_topics(Settings(broker=broker.address, prefix=prefix, kafka={"partitions": 2}))  # type: ignore[arg-type]
-    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
     [done] = admin.create_partitions([NewPartitions(f"{prefix}requests", 3)]).values()
     done.result(20)
     assert f"{prefix}requests" in refused(tmp_path, HEADRACE_BROKER=broker.address, HEADRACE_PREFIX=prefix)
+
+
+def test_a_worker_that_kafka_takes_into_no_group_ends_and_says_why(tmp_path: Path, broker: LocalBroker) -> None:
+    """It stood there for ever, not ready: brokers allow no session below 6 s."""
+    prefix = "short-session."
+    settings = {"HEADRACE_PREFIX": prefix, "HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS": "3"}
+    said = refused(tmp_path, HEADRACE_BROKER=broker.address, **settings)
+    assert f"group {prefix}workers no more (InvalidSessionTimeoutError()); check HEADRACE_KAFKA__SESSION" in said

@@ -122,11 +122,21 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
         rows_of(path)
 
 
-def test_a_broken_parquet_or_gzip_file_is_one_sentence(tmp_path: Path) -> None:
-    for name in ("s.parquet", "s.csv.gz"):
-        (tmp_path / name).write_bytes(b"nothing of the kind")
-        with pytest.raises(StartError, match=name):
-            rows_of(tmp_path / name)
+def test_a_file_with_columns_of_its_own_is_not_rejected_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("customer,item_id,timestamp\n1,2,3\n")
+    with pytest.raises(StartError, match=r"no column user_id, type; .* as in --columns user_id=customer,"):
+        rows_of(path, Columns())
+
+
+def test_a_broken_parquet_or_gzip_file_is_one_sentence_to_who_counts_its_rows_too(tmp_path: Path) -> None:
+    broken = {"s.parquet": b"nothing of the kind", "s.csv.gz": b"nothing of the kind"}
+    broken["cut.csv.gz"] = gzip.compress(HEADER.encode() * 1000)[:-20]
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+        for read in (rows_of, count_rows):
+            with pytest.raises(StartError, match=name):
+                read(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["user_id", "nobody=x", "user_id=", "=x"])

@@ -185,6 +185,33 @@ async def test_a_request_head_without_end_is_refused() -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+async def test_a_connection_too_many_is_told_so_and_the_others_are_served() -> None:
+    async with running(FakeServing(), max_connections=2) as server:
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+        async with httpx.AsyncClient(base_url=server.address, trust_env=False) as client:
+            for _ in range(2):
+                refused = await client.get("/healthz")
+                assert problem_of(refused) == (503, "too-many-connections", None)
+                assert refused.headers["retry-after"] == "1"
+            idle[0][1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await idle[0][0].readline()).startswith(b"HTTP/1.1 200 ")
+            for _, writer in idle:
+                writer.close()
+            async with asyncio.timeout(5):
+                while (await client.get("/healthz")).status_code != 200:  # noqa: ASYNC110 - of another end
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_flood_of_connections_is_bounded() -> None:
+    async with running(FakeServing(), max_connections=2) as server:
+        opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(6)]
+        answers = await asyncio.gather(*(reader.read() for reader, _ in opened[2:]), return_exceptions=True)
+        for _, writer in opened:
+            writer.close()
+    told = [isinstance(answer, bytes) and answer.startswith(b"HTTP/1.1 503 ") for answer in answers]
+    assert told == [True, True, False, False]
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nx: a", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nG"])
 async def test_a_request_head_that_does_not_arrive_is_given_up(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.api.api_server.HEAD_SECONDS", 0.1)

@@ -48,6 +48,12 @@ def test_an_unknown_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPat
         ("HEADRACE_BROKER", "kafka"),
         ("HEADRACE_BROKER", "kafka:9092,other"),
         ("HEADRACE_TRITON__URL", "http://triton:8001"),
+        ("HEADRACE_TRITON__URL", "triton:8001,triton-2:8001"),
+        ("HEADRACE_BROKER", "kafka:99999"),
+        ("HEADRACE_BROKER", "kafka:0"),
+        ("HEADRACE_HTTP__ADVERTISED", "worker-1"),
+        ("HEADRACE_KAFKA__SESSION_TIMEOUT_SECONDS", "0.1"),
+        ("HEADRACE_LEARNER__GENERATION_SECONDS", "inf"),
     ],
 )
 def test_a_malformed_setting_is_named_with_what_was_given(
@@ -56,6 +62,10 @@ def test_a_malformed_setting_is_named_with_what_was_given(
     said = refused(monkeypatch, **{name: value})
     assert name in said
     assert value in said
+
+
+def test_an_empty_folder_is_not_the_one_the_user_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(monkeypatch, HEADRACE_DATA_DIR="") == "Setting HEADRACE_DATA_DIR is wrong: name a folder (got '')."
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ async def test_a_fetch_that_leaves_a_busy_partition_out_does_not_hold_it_back_fo
         thread._consumer = SimpleNamespace(_fetcher=fetcher)
 
     monkeypatch.setattr(aiokafka.AIOKafkaConsumerThread, "on_start", start)
+    monkeypatch.setattr(ConsumerThread, "add_future", lambda _, watch: watch.close())
     await ConsumerThread.on_start(object.__new__(ConsumerThread))
     assert isinstance(fetcher._records, FetchedResults)
     assert fetcher._fetch_max_wait_ms == 100
