@@ -79,8 +79,9 @@ class Publisher:
             WeightsError: a value is not finite; nothing was sent.
         """
         facts = {"learned": json.dumps({partition: last + 1 for partition, last in learned.items()})}
+        before = self._places.pop(slot, None)  # gone unless this one is known to be committed: then all is written
         records, place = encode_generation(
-            weights, slot, generation, version, facts=facts, touched=touched, before=self._places.get(slot)
+            weights, slot, generation, version, facts=facts, touched=touched, before=before
         )
         self._commit([(self._weights, key, value) for key, value in records])
         self._places[slot] = place
