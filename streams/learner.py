@@ -47,6 +47,8 @@ from streams.topics import check_topics, ensure_topics
 log = structlog.get_logger()
 
 _POLL_SECONDS: Final = 0.1
+_CHECKPOINT_SHARE: Final = 1 / 20
+"""Of the learner's time at most: one of 50,000 items is 600 MB and takes 2.5 s, in which nothing is learned."""
 _NICENESS: Final = 5
 """Serving goes first where learner and worker share a core."""
 
@@ -77,7 +79,8 @@ class LearnerRole:
             self._releases.obey(command, offset, done=done)
         self._releases.begin()
         self._releases.publish(self._source.reached)
-        published = checkpointed = versioned = time.monotonic()
+        published = versioned = time.monotonic()
+        checkpoint_due = published + clock.checkpoint_seconds
         batch = self._batch()
         while not stop.is_set():
             due = published + clock.generation_seconds
@@ -92,9 +95,8 @@ class LearnerRole:
                 published = now
                 self._releases.publish(self._source.reached)
             # Positions run ahead of what is learned while a batch is being collected.
-            if now >= checkpointed + clock.checkpoint_seconds and batch.empty:
-                self._checkpoint()
-                checkpointed = time.monotonic()
+            if now >= checkpoint_due and batch.empty:
+                checkpoint_due = self._checkpoint()
             if now >= versioned + clock.version_seconds:
                 self._releases.write_version()
                 versioned = now
@@ -142,7 +144,9 @@ class LearnerRole:
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
         return commands
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self) -> float:
+        """Write a checkpoint; return when the next one is due."""
+        begun = time.monotonic()
         state = {
             "learner": self._learner.checkpoint(),
             **self._source.state(),
@@ -151,6 +155,8 @@ class LearnerRole:
         }
         with self._instruments.step_seconds.labels("checkpoint").time():
             write_checkpoint(self._path, state)
+        now = time.monotonic()
+        return now + max(self._settings.learner.checkpoint_seconds, (now - begun) / _CHECKPOINT_SHARE)
 
     @property
     def _path(self) -> Path:

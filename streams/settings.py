@@ -150,6 +150,7 @@ class LearnerSettings(_Group):
     generation_seconds: PositiveFloat = 1.0
     version_seconds: PositiveFloat = 300.0
     checkpoint_seconds: PositiveFloat = 10.0
+    """Between two checkpoints at least; more where one takes long."""
     micro_batch: Positive = 256
     """Outcomes predicted, scored and learned together at most."""
     policy: Literal["cautious", "fresh"] = "fresh"

@@ -38,7 +38,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     scratch = path.with_name(f".{path.name}.incoming")
     try:
         with scratch.open("wb") as file:
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            file.write(_MAGIC + hashlib.sha256(body).digest())
+            file.write(body)
             file.flush()
             os.fsync(file.fileno())
     except OSError:  # on a full disk half a file would take the room that is left

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import msgspec
@@ -12,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from engine.generations import Generation, GenerationAssembler
+from streams import learner as learner_module
 from streams.commands.event_files import open_events
 from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
@@ -172,6 +174,13 @@ def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settin
     after = [generation.generation for generation in generations(settings)]
     assert after == list(range(after[0], after[-1] + 1))
     assert after[-1] > before[-1]
+
+
+def test_checkpoints_that_take_long_are_written_less_often(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    role, clock = LearnerRole(settings, LearnerInstruments(CollectorRegistry())), iter([100.0, 100.005, 200.0, 203.0])
+    monkeypatch.setattr(learner_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert [role._checkpoint() - 100.005, role._checkpoint() - 203.0] == pytest.approx([0.2, 60.0])
+    role.close()
 
 
 def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None:
