@@ -98,6 +98,11 @@ class Generation:
     dense: Arrays
     """All dense tensors."""
 
+    @property
+    def weights(self) -> Weights:
+        """The new values, of those rows alone."""
+        return Weights(self.config, {name: change.values for name, change in self.tables.items()}, self.dense)
+
 
 def encode_generation(
     weights: Weights,
@@ -152,6 +157,15 @@ def encode_generation(
 def withdrawal(slot: str) -> list[tuple[str, None]]:
     """Return the record after which nothing is served from a slot, until all of its rows are written again."""
     return [(f"{slot}/end", None)]
+
+
+def end_facts(key: bytes | None, value: bytes | None) -> dict[str, str] | None:
+    """Return what the end mark of a generation says, the encoder's `facts` among it; None of any other record.
+
+    Raises:
+        WeightsError: it is cut off.
+    """
+    return metadata_of(value) if value is not None and (key or b"").endswith(b"/end") else None
 
 
 class GenerationAssembler:

@@ -75,16 +75,16 @@ class ServedModel:
             return
         if dict(change.config) != self._config:
             raise WeightsError("it belongs to a model of another config; a new version must be loaded first")
-        values = {name: changed.values for name, changed in change.tables.items()}
-        self._check(Weights(change.config, values, change.dense))
+        new = change.weights
+        self._check(new)
         with self._lock, torch.inference_mode():
             self._model.grow(change.rows)
             tables, dense = self._model.tables(), self._model.dense()
             for name, table in tables.items():
                 rows_U = torch.from_numpy(change.tables[name].rows_U).to(table.device)
-                table[rows_U] = torch.from_numpy(values[name]).to(table)
+                table[rows_U] = torch.from_numpy(new.tables[name]).to(table)
             for name, tensor in dense.items():
-                tensor.copy_(torch.from_numpy(change.dense[name]))
+                tensor.copy_(torch.from_numpy(new.dense[name]))
             self.generation = change.generation
 
     def _check(self, found: Weights) -> None:
@@ -130,9 +130,7 @@ class ServedSlots:
         elif any(len(changed.rows_U) < change.rows for changed in change.tables.values()):
             raise WeightsError("a challenger begins with all of its rows")
         else:
-            tables = {name: changed.values for name, changed in change.tables.items()}
-            weights = Weights(change.config, tables, change.dense)
-            self.challenger = ServedModel(weights, change.version, change.generation, self._device)
+            self.challenger = ServedModel(change.weights, change.version, change.generation, self._device)
 
     def drop(self, slot: str) -> None:
         """Serve a challenger no more; the champion stays."""

@@ -143,15 +143,11 @@ def count_rows(path: Path) -> int:
     Raises:
         StartError: the file cannot be read.
     """
-    import polars as pl
-
     try:
         if _kind(path) == "parquet":
-            return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+            return _count_parquet(path)
         with _open(path) as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except pl.exceptions.PolarsError as exc:
-        raise _no_parquet(path, exc) from exc
     except (OSError, EOFError) as exc:
         raise StartError(f"{path} cannot be read: {exc}.") from exc
 
@@ -212,6 +208,15 @@ def _parquet(path: Path, columns: Columns) -> Iterator[tuple[int, Any]]:
 
 
 _READERS: Final = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+
+
+def _count_parquet(path: Path) -> int:
+    import polars as pl  # takes longer than to count the lines of a text
+
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except pl.exceptions.PolarsError as exc:
+        raise _no_parquet(path, exc) from exc
 
 
 def _no_parquet(path: Path, why: Exception) -> StartError:

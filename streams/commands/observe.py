@@ -7,7 +7,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -17,6 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from engine.generations import end_facts
 from streams.errors import RejectedEventError, StartError
 from streams.kafka import librdkafka_config
 from streams.pseudonyms import pseudonyms
@@ -197,19 +197,11 @@ class Observer:
 
 def learned_by(message: Message) -> Learned | None:
     """Return what a record of `weights` says of its generation, when it is the end mark."""
-    if not (message.key() or b"").endswith(b"/end") or message.value() is None:
+    facts = end_facts(message.key(), message.value())
+    if not facts:
         return None
-    facts = end_mark(message.value())
     until = {int(partition): offset for partition, offset in json.loads(facts.get("learned", "{}")).items()}
     return Learned(int(facts["generation"]), until)
-
-
-def end_mark(value: bytes) -> dict[str, str]:
-    """Return what the end mark of a generation says: the metadata of a safetensors file."""
-    size = int.from_bytes(value[:8], "little")
-    header = msgspec.json.decode(value[8 : 8 + size])
-    found: dict[str, str] = header["__metadata__"]
-    return found
 
 
 def stamp_by_broker(settings: Settings) -> None:

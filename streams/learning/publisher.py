@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from engine.generations import Place, TouchedRows, encode_generation, withdrawal
+from engine.generations import Place, TouchedRows, encode_generation, end_facts, withdrawal
 from engine.weights import CHAMPION, Weights
 from streams.errors import HeadraceError, StartError
 from streams.kafka import librdkafka_config
@@ -114,7 +114,8 @@ class Publisher:
             # One generation of a large catalogue is longer than the tail.
             for begin in sorted({low, max(low, high - _TAIL_RECORDS)}, reverse=True):
                 consumer.assign([TopicPartition(self._weights, 0, begin)])
-                if found := [_generation_of(record.value()) for record in to_the_end(consumer) if _is_end(record)]:
+                marks = (end_facts(record.key(), record.value()) for record in to_the_end(consumer))
+                if found := [int(facts["generation"]) for facts in marks if facts]:
                     return max(found)
         finally:
             consumer.close()
@@ -145,13 +146,3 @@ class Publisher:
             ) from exc
         self._producer.abort_transaction(_SECONDS)
         raise NotPublishedError(f"Kafka did not take a generation ({error.str()}); it is sent again.") from exc
-
-
-def _is_end(record: Message) -> bool:
-    return (record.key() or b"").endswith(b"/end") and record.value() is not None
-
-
-def _generation_of(value: bytes) -> int:
-    """Return the generation that a record of `weights` belongs to."""
-    header = json.loads(value[8 : 8 + int.from_bytes(value[:8], "little")])
-    return int(header["__metadata__"]["generation"])

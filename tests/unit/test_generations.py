@@ -1,5 +1,7 @@
 """A generation comes whole or not at all, and a reader that comes late reaches the state of one that was there."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine import generations
-from engine.generations import TURNS, Generation, GenerationAssembler, Place, TouchedRows, encode_generation, withdrawal
+from engine.generations import (
+    TURNS,
+    Generation,
+    GenerationAssembler,
+    Place,
+    TouchedRows,
+    encode_generation,
+    end_facts,
+    withdrawal,
+)
 from engine.weights import Arrays, Weights, WeightsError
 
 Log = list[tuple[str, bytes]]
@@ -81,6 +92,13 @@ def test_the_end_mark_alone_makes_a_generation() -> None:
     assert (generation.generation, generation.version, generation.rows) == (5, 3, 320)
     assert generation.tables["neighbour_rows"].rows_U.tolist() == list(range(320))
     np.testing.assert_array_equal(generation.dense["norm"], [2.0, 2.0])
+
+
+def test_an_end_mark_is_read_without_its_tensors() -> None:
+    header = json.dumps({"__metadata__": {"generation": "7"}}).encode()
+    assert end_facts(b"champion/end", len(header).to_bytes(8, "little") + header) == {"generation": "7"}
+    assert end_facts(b"champion/dense", whole(1)[0][1]) is None
+    assert end_facts(b"champion/end", None) is None
 
 
 def test_touched_rows_travel_by_table_and_each_block_comes_round() -> None:

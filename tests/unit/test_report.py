@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import msgspec
 import pytest
 
-from streams.commands.observe import Answer, Event, Learned, Observations, end_mark
+from streams.commands.observe import Answer, Event, Learned, Observations
 from streams.commands.report import cold_item_share, differences, latencies, report, seconds_to_learned
 from streams.commands.summary import shortfall
 from streams.settings import StateSettings
@@ -99,11 +98,6 @@ def test_the_report_has_every_figure() -> None:
     assert (found["generations_served"], found["versions_served"]) == (2, 1)
     assert found["quality"]["model"]["mrr@10"] == 0.2
     assert found["quality"]["item_knn"] == {"ndcg@10": None, "recall@10": None, "mrr@10": None}
-
-
-def test_an_end_mark_is_read_without_its_tensors() -> None:
-    header = msgspec.json.encode({"__metadata__": {"generation": "7"}})
-    assert end_mark(len(header).to_bytes(8, "little") + header) == {"generation": "7"}
 
 
 def test_a_run_that_comes_out_says_nothing_and_one_that_does_not_says_what_is_missing() -> None:
