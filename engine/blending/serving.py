@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.blending.scoring import build
+from engine.blending.selection import best
 from engine.generations import Generation
 from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError
 
@@ -58,7 +59,7 @@ class ServedModel:
         with self._lock:
             scores_BI = self._model.scores(batch)
             found = min(k, scores_BI.shape[1])
-            scores_BK, rows_BK = scores_BI.topk(found)
+            scores_BK, rows_BK = best(scores_BI, found)
             version, generation = self.version, self.generation
         rows = rows_BK.to(torch.int32).cpu().numpy()
         scores = scores_BK.float().cpu().numpy()

@@ -18,6 +18,7 @@ from engine.blending.blend import BlendLearner
 from engine.blending.item_knn import ItemKnn
 from engine.blending.popularity import Popularity
 from engine.blending.scoring import FEATURES, ITEM_KNN_BLEND, TABLES, RecommenderModel, load_scorer
+from engine.blending.selection import best
 from engine.generations import TouchedRows
 from engine.metrics import cold_share, ndcg, rank_for_all, rank_of
 from engine.network.model import SequenceModel
@@ -238,7 +239,7 @@ class OnlineLearner:
             states_PD = states_before(self.model, examples.batch, places_P)
             features = self.scorer.features(before, states_PD)
             scores_PI = features.scores(self.scorer.blend)
-            best_PK = scores_PI.topk(min(_LIST, self.model.rows)).indices
+            _, best_PK = best(scores_PI, min(_LIST, self.model.rows))
         cold_U = np.flatnonzero(self.model.cold_I[: self.model.rows])
         alone_PI = features.model_BI.numpy()
         if len(cold_U):  # what the sequence model alone makes of them

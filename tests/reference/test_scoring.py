@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from engine.batch import HistoryBatch
+from engine.blending import scoring
 from engine.blending.scoring import FEATURES, RecommenderModel, ScoringConfig, build, load_scorer
 from engine.metrics import rank_of
 from engine.network.model import ModelConfig, SequenceModel
@@ -22,14 +23,16 @@ BATCH = HistoryBatch.of(
 )
 
 
-@pytest.fixture
-def scorer() -> RecommenderModel:
+@pytest.fixture(params=(0, 1000), ids=("sorted", "dense"))
+def scorer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> RecommenderModel:
+    monkeypatch.setattr(scoring, "_SPARSE", request.param)
     generator = torch.Generator().manual_seed(1)
     sequence = SequenceModel(ModelConfig.preset("tiny"), ROWS, generator)
     scorer = RecommenderModel(sequence, ScoringConfig(neighbours=4)).eval()
     for name in ("neighbour", "successor"):
         getattr(scorer, f"{name}_rows")[1:ROWS].random_(1, ROWS, generator=generator)
         getattr(scorer, f"{name}_weights")[1:ROWS].uniform_(0, 1, generator=generator)
+    scorer.neighbour_rows[[5, 8], 0] = torch.tensor([7, 3], dtype=torch.int32)  # of the same visit
     scorer.popularity[1:ROWS].uniform_(0, 50, generator=generator)
     return scorer
 
