@@ -7,6 +7,7 @@ because a Faust table write costs 60 us and allows only one event at a time.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -169,7 +170,7 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
         if changelog_offset >= 0:
             batch.put(self.data.offset_key, str(changelog_offset).encode())
         database = self._database(partition)
-        with named_when_full(self.data.path):
+        with named_when_full(self._folder):
             if logged:
                 self._settle(partition)
                 database.write(batch)
@@ -177,6 +178,11 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
             else:
                 self._unlogged.add(partition)
                 database.write(batch, _UNLOGGED)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where the stores are; Faust puts it together from its settings each time, a sixteenth of a small batch."""
+        return Path(self.data.path)
 
     def _settle(self, partition: int) -> None:
         if partition in self._unlogged:
