@@ -128,7 +128,7 @@ class LearnerInstruments:
         )
         self.step_seconds = Histogram(
             "headrace_learner_step_seconds",
-            "Time a micro-batch.",
+            "CPU time a micro-batch to score and learn; time to copy a checkpoint's state, and to write it meanwhile.",
             ["stage"],
             buckets=_LATENCY_BUCKETS,
             registry=registry,

@@ -9,9 +9,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import torch
@@ -48,7 +49,7 @@ log = structlog.get_logger()
 
 _POLL_SECONDS: Final = 0.1
 _CHECKPOINT_SHARE: Final = 1 / 20
-"""Of the learner's time at most: one of 50,000 items is 600 MB and takes 2.5 s, in which nothing is learned."""
+"""Of the time at most: one of 50,000 items is 300 MB, and a second of a core that serving may need."""
 _NICENESS: Final = 5
 """Serving goes first where learner and worker share a core."""
 
@@ -70,6 +71,10 @@ class LearnerRole:
         self._source = ExampleSource(settings, self._rows, instruments)
         self._releases = Releases(settings, self._learner, instruments)
         self._commands = CommandLog(settings, self._restored())
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[float] = Future()
+        """When the next checkpoint is due, as soon as the one before is on disk."""
+        self._written.set_result(time.monotonic() + wanted.checkpoint_seconds)
 
     def run(self, stop: threading.Event) -> None:
         """Learn until told to stop, then leave a checkpoint."""
@@ -80,7 +85,6 @@ class LearnerRole:
         self._releases.begin()
         self._releases.publish(self._source.reached)
         published = versioned = time.monotonic()
-        checkpoint_due = published + clock.checkpoint_seconds
         batch = self._batch()
         while not stop.is_set():
             due = published + clock.generation_seconds
@@ -95,13 +99,13 @@ class LearnerRole:
                 published = now
                 self._releases.publish(self._source.reached)
             # Positions run ahead of what is learned while a batch is being collected.
-            if now >= checkpoint_due and batch.empty:
-                checkpoint_due = self._checkpoint()
+            if self._written.done() and now >= self._written.result() and batch.empty:
+                self._checkpoint()
             if now >= versioned + clock.version_seconds:
                 self._releases.write_version()
                 versioned = now
         self._learned_batch(batch)
-        self._checkpoint()
+        self._checkpoint().result()
 
     def backfill(self, path: Path, columns: Columns, until_line: int | None) -> int:
         """Learn from a file of older interactions; return how many. Leaves a checkpoint, a version and a generation."""
@@ -112,12 +116,13 @@ class LearnerRole:
             self._observe(batch.examples())
         self._releases.write_version()
         self._learner.quality = Quality(self._learner.config.window)  # what is told from now on is of the stream
-        self._checkpoint()
+        self._checkpoint().result()
         self._releases.publish(self._source.reached)
         return outcomes
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Wait for a checkpoint that is being written, and let go of all connections."""
+        self._writer.shutdown()
         if self._texts:
             self._texts.close()
         self._rows.close()
@@ -144,15 +149,24 @@ class LearnerRole:
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
         return commands
 
-    def _checkpoint(self) -> float:
-        """Write a checkpoint; return when the next one is due."""
+    def _checkpoint(self) -> Future[float]:
+        """Copy what a checkpoint holds, and have it written while learning goes on; the result is when the next is due.
+
+        Raises:
+            OSError: from the result; there is no room.
+        """
+        with self._instruments.step_seconds.labels("snapshot").time():
+            state = {
+                "learner": self._learner.checkpoint(),
+                **self._source.state(),
+                "releases": self._releases.state(),
+                "commands": self._commands.position,
+            }
+        self._written = self._writer.submit(self._write, state)
+        return self._written
+
+    def _write(self, state: dict[str, Any]) -> float:
         begun = time.monotonic()
-        state = {
-            "learner": self._learner.checkpoint(),
-            **self._source.state(),
-            "releases": self._releases.state(),
-            "commands": self._commands.position,
-        }
         with self._instruments.step_seconds.labels("checkpoint").time():
             write_checkpoint(self._path, state)
         now = time.monotonic()
@@ -201,6 +215,7 @@ class LearnerRole:
         """Go on from the newest checkpoint, without the outcomes that spoilt the weights."""
         log.error("weights-spoilt", why=why, outcomes=outcomes)
         self._instruments.rejected.labels("spoilt").inc(outcomes)
+        self._written.result()  # it was taken before this batch
         state, _ = newest_checkpoint(self._path)
         if state is None:
             raise StartError(f"The weights are spoilt ({why}) and there is no checkpoint yet; start the learner again.")

@@ -187,7 +187,7 @@ class Trainer:
         self.table_rows.state = _copied(state["table_rows"])
         self.bias_rows.state = _copied(state["bias_rows"])
         if self.dense_optimiser:
-            self.dense_optimiser.load_state_dict(state["dense"])
+            self.dense_optimiser.load_state_dict(deepcopy(state["dense"]))  # it would keep the tensors
         self.generator.bit_generator.state = state["generator"]
         self.thin_out.set_state(state["thin_out"])
 

@@ -5,7 +5,6 @@ Knows nothing of where examples come from. Legend: T interactions, B histories, 
 
 import time
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from engine.generations import TouchedRows
 from engine.metrics import cold_share, ndcg, rank_for_all, rank_of
 from engine.network.model import SequenceModel
 from engine.network.training import Trainer
+from engine.online.checkpoint import Apart
 from engine.online.config import OnlineConfig
 from engine.online.drift import DriftDetector
 from engine.online.examples import Examples, histories_before, states_before
@@ -144,7 +144,7 @@ class OnlineLearner:
             return
         if decision.action == "rollback":
             if self.anchor:
-                self.restore(deepcopy(self.anchor.state))
+                self.restore(self.anchor.state.value)
         else:
             self.anchor = Anchor.of(self)
 
@@ -173,7 +173,7 @@ class OnlineLearner:
         return touched
 
     def state(self) -> dict[str, Any]:
-        """All that the next batch depends on; plain values, arrays and tensors."""
+        """A copy of all that the next batch depends on; plain values, arrays and tensors."""
         return {
             "rows": self.model.rows,
             "model": {name: value.clone() for name, value in (self.model.tables() | self.model.dense()).items()},
@@ -202,15 +202,19 @@ class OnlineLearner:
         self._refer()
 
     def checkpoint(self) -> dict[str, Any]:
-        """The state with gates and anchor: all from which a learner of the same config goes on as if never stopped."""
+        """The state with gates and anchor: all from which a learner of the same config goes on as if never stopped.
+
+        Nothing of it changes while the learner goes on, so that it may be written meanwhile.
+        """
         gates = {"gate": self.gate.state(), "floor": self.floor.state()}
         return {"state": self.state(), **gates, "anchor": self.anchor.state if self.anchor else None}
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from what `checkpoint` returned."""
-        if checkpoint["anchor"]:
-            self.restore(checkpoint["anchor"])
-            self.anchor = Anchor(load_scorer(self.weights()), checkpoint["anchor"])
+        if anchor := checkpoint["anchor"]:
+            anchor = anchor if isinstance(anchor, Apart) else Apart(anchor)  # older releases kept it with the state
+            self.restore(anchor.value)
+            self.anchor = Anchor(load_scorer(self.weights()), anchor)
         self.restore(checkpoint["state"])
         self.gate.restore(checkpoint["gate"])
         self.floor.restore(checkpoint["floor"])
@@ -339,9 +343,9 @@ class Anchor:
     """Weights that are known to be good, to serve and to go back to."""
 
     scorer: RecommenderModel
-    state: dict[str, Any]
+    state: Apart
 
     @classmethod
     def of(cls, learner: OnlineLearner) -> "Anchor":
         """The learner as it is now."""
-        return cls(load_scorer(learner.weights()), deepcopy(learner.state()))
+        return cls(load_scorer(learner.weights()), Apart(learner.state()))

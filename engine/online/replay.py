@@ -49,10 +49,10 @@ class Reservoir:
         kept = len(self)
         return {
             "seen": np.array(self.seen),
-            "rows": self._rows_CL[:kept],
-            "types": self._types_CL[:kept],
-            "times": self._times_CL[:kept],
-            "lengths": self._lengths_C[:kept],
+            "rows": self._rows_CL[:kept].copy(),
+            "types": self._types_CL[:kept].copy(),
+            "times": self._times_CL[:kept].copy(),
+            "lengths": self._lengths_C[:kept].copy(),
         }
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> None:

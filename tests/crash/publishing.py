@@ -93,7 +93,7 @@ def publish(settings: Settings, fatal: int) -> None:
         releases.decide(learner.gate.decide(action))  # type: ignore[arg-type]
         _fill(role)
         releases.publish({})
-    role._checkpoint()
+    role._checkpoint().result()
 
 
 def _fill(role: LearnerRole) -> None:

@@ -1,9 +1,12 @@
 """The learner on a real Kafka: each outcome is learned once, generations rise, a second learner fences the first."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -13,10 +16,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from engine.generations import Generation, GenerationAssembler
+from engine.online.checkpoint import write_checkpoint
 from streams import learner as learner_module
 from streams.commands.event_files import open_events
+from streams.errors import StartError
 from streams.instruments import LearnerInstruments
-from streams.learner import LearnerRole
+from streams.learner import LearnerRole, _told
 from streams.learning.publisher import FencedError, Publisher
 from streams.local.local_broker import LocalBroker
 from streams.records import Example, ExampleHistory, Exposure, Outcome, Shown, encode
@@ -179,8 +184,55 @@ def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settin
 def test_checkpoints_that_take_long_are_written_less_often(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     role, clock = LearnerRole(settings, LearnerInstruments(CollectorRegistry())), iter([100.0, 100.005, 200.0, 203.0])
     monkeypatch.setattr(learner_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    assert [role._checkpoint() - 100.005, role._checkpoint() - 203.0] == pytest.approx([0.2, 60.0])
+    assert [role._checkpoint().result() - end for end in (100.005, 203.0)] == pytest.approx([0.2, 60.0])
     role.close()
+
+
+def test_learning_goes_on_while_a_checkpoint_is_written_and_a_restart_goes_on_from_when_it_was_begun(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    held: list[int] = []
+
+    def slowly(path: Path, state: dict[str, Any]) -> None:
+        if state["learner"]["state"]["outcomes"] >= 2 and not held:
+            held.append(state["learner"]["state"]["outcomes"])
+            begun.set()
+            assert go_on.wait(DEADLINE_SECONDS)
+            write_checkpoint(path, state)  # no later one is: as if the learner had died
+
+    monkeypatch.setattr(learner_module, "write_checkpoint", slowly)
+    first, sender = Running(settings), Sender(settings)
+    sender.send("u0", ["a"], "b", "c")
+    assert begun.wait(DEADLINE_SECONDS)
+    before = first.instruments.generations._value.get()
+    for at in range(1, 4):
+        sender.send(f"u{at}", ["a"], "b")
+    first.wait_until_learned(5)
+    poll(lambda: first.instruments.generations._value.get() > before)
+    go_on.set()
+    first.stop()
+    assert first.failure is None
+    second = Running(settings)
+    second.wait_until_learned(5 - held[0])
+    second.stop()
+    assert held == [2]
+    assert second.learned() == 3
+    assert second.role._source.ledgers[0].taken == second.role._learner.outcomes == 5
+
+
+def test_a_checkpoint_for_which_there_is_no_room_ends_the_learner(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(learner_module, "write_checkpoint", full)
+    running = Running(settings)
+    running.wait_until_ended()
+    running.role.close()
+    with pytest.raises(StartError, match=f"The disk of {settings.data_dir} is full"), _told(settings):
+        raise running.failure or AssertionError
 
 
 def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None:

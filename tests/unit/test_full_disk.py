@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.online.checkpoint import newest_checkpoint, write_checkpoint
 from streams.errors import StartError
 from streams.full_disk import named_when_full
 
@@ -30,18 +29,3 @@ def test_a_full_disk_is_named_by_its_folder(failure: Exception) -> None:
 def test_another_failure_is_left_as_it_is() -> None:
     with pytest.raises(OSError, match="Read-only"), named_when_full(Path("/data/w1")):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-
-def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before_and_no_half_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_checkpoint(tmp_path / "checkpoint", {"outcomes": 1})
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_checkpoint(tmp_path / "checkpoint", {"outcomes": 2})
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
-    assert newest_checkpoint(tmp_path / "checkpoint") == ({"outcomes": 1}, [])
