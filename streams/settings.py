@@ -147,7 +147,7 @@ class HttpSettings(_Group):
 class LearnerSettings(_Group):
     """The learner's clockwork; the learning itself is configured in the engine."""
 
-    generation_seconds: PositiveFloat = 1.0
+    generation_seconds: PositiveFloat = 0.7
     version_seconds: PositiveFloat = 300.0
     checkpoint_seconds: PositiveFloat = 10.0
     """Between two checkpoints at least; more where one takes long."""
