@@ -26,20 +26,32 @@ class BlendLearner:
         self.squares_F = torch.zeros(len(FIRST_BLEND))
 
     def update(self, features: Features, scores_PI: Tensor, targets_P: Tensor) -> Tensor:
-        """Moves the weights towards what would have ranked the outcomes higher.
+        """Moves the weights towards what would have ranked the outcomes higher, among the rows that have a past.
 
-        Returns how much oftener than expected each row was the outcome, as a share of the outcomes, (I,).
+        The likelihood is that of an outcome given that its item was an outcome before: to make first ones likely,
+        popularity and neighbours, which know nothing of them, would have to weigh less, or less than nothing.
+
+        Returns how often each row without a past was expected to be the outcome, as a share of the outcomes, (I,).
 
         Args:
             features: What the scores were made of.
             scores_PI: Their blend.
             targets_P: Row of each outcome; 0 is an outcome that could not have been proposed and teaches nothing.
         """
-        known_P = targets_P > 0
+        known_P, past_P = targets_P > 0, features.popularity_I[targets_P] > 0
+        expected_I = torch.zeros_like(features.popularity_I)
         if not known_P.any():
-            return torch.zeros_like(features.popularity_I)
-        shares_P = known_P / known_P.sum()
-        errors_PI = scores_PI.softmax(1).mul_(-shares_P[:, None])
+            return expected_I
+        errors_PI = scores_PI.softmax(1)
+        untouched_U = (features.popularity_I[1:] == 0).nonzero().flatten() + 1
+        if len(untouched_U):
+            expected_I[untouched_U] = errors_PI[known_P][:, untouched_U].mean(0)
+            errors_PI[:, untouched_U] = 0
+            errors_PI /= errors_PI.sum(1, keepdim=True) + _EPSILON
+        if not past_P.any():
+            return expected_I
+        shares_P = past_P / past_P.sum()
+        errors_PI.mul_(-shares_P[:, None])
         errors_PI[torch.arange(len(targets_P)), targets_P] += shares_P
         flat, errors_I = errors_PI.view(-1), errors_PI.sum(0)
         sparse = [torch.dot(flat[feature.index_N], feature.value_N) for feature in features.sparse]
@@ -49,7 +61,7 @@ class BlendLearner:
         self.squares_F += gradient_F.square()
         self.blend_F += self.learning_rate * gradient_F / (self.squares_F.sqrt() + _EPSILON)
         self.blend_F[0].clamp_(min=LEAST_MODEL)
-        return errors_I
+        return expected_I
 
     def state(self) -> dict[str, Tensor]:
         """All that the next update depends on."""

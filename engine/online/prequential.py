@@ -256,9 +256,9 @@ class OnlineLearner:
             rank_for_all(self.popularity.counts(self.model.rows), targets_P),
         )
         ranks = {name: np.where(targets_P > 0, each, MISSED) for name, each in zip(CONTENDERS, found, strict=True)}
-        errors_I = self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
+        expected_I = self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
         if self.config.model.text_dim:
-            self.newcomers.expect(cold_U, -errors_I.double().numpy()[cold_U] * np.count_nonzero(targets_P))
+            self.newcomers.expect(cold_U, expected_I.double().numpy()[cold_U] * np.count_nonzero(targets_P))
             with torch.inference_mode():
                 self.newcomers.learn(self.model, before, states_PD, scores_PI, targets_P, self.generator)
             self._settle_newcomers(cold_U)
