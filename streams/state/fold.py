@@ -14,6 +14,7 @@ from streams.state.user_state import (
     columns_of,
     digest_of,
     entry_time,
+    surely_since,
     tails_end,
 )
 
@@ -28,6 +29,10 @@ class Folded(Enum):
     """Read before, by its offset: the state already reflects it."""
     DUPLICATE = auto()
     """Its event id is among the user's last ones."""
+
+
+_ADDED: Final = Folded.ADDED
+"""Python 3.11 calls a descriptor to look up a member: .1 us."""
 
 
 class Fold:
@@ -56,7 +61,7 @@ class Fold:
         window, window_bytes = state.window, self._window_bytes
         if window_bytes:
             digest = digest_of(interaction.event_id)
-            if digest in window and state.repeats(digest):
+            if window.find(digest) >= 0 and state.repeats(digest):  # `in` makes and drops a TypeError: .1 us
                 return Folded.DUPLICATE
         timestamp: int = interaction.timestamp  # type: ignore[assignment] # decode_interaction made it an int
         newest = state.newest
@@ -78,15 +83,17 @@ class Fold:
             _insert(state, timestamp, head, tail)
         if len(state.heads) > self._untrimmed_bytes:
             self.trim(state)
-        return Folded.ADDED
+        return _ADDED
 
     def trim(self, state: UserState) -> None:
         """Cut the history to its bounds: what stays is the same whether this is done after each event or each batch."""
         heads, tails = state.heads, state.tails
         count = len(heads) // HEAD_BYTES
         cut = max(0, count - self._length)
-        end = tails_end(heads, cut) if cut else 0
         oldest = state.newest - self._max_age_ms
+        if not heads or (not cut and surely_since(heads, oldest)):
+            return
+        end = tails_end(heads, cut)
         while cut < count - 1 and entry_time(heads, tails, cut, end) < oldest:
             cut += 1
             end = tails_end(heads, cut)

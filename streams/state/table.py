@@ -71,6 +71,8 @@ class BoundedOptions(RocksDBOptions):  # type: ignore[misc] # faust has no types
         blocks.set_block_size(16 * 1024)
         blocks.set_cache_index_and_filter_blocks(True)
         options = Options(raw_mode=True)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)  # a look for a new user takes .7 us instead of 1.7
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)

@@ -8,6 +8,7 @@ that reads them, they are let go while they are still in the processor's cache.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import chain, dropwhile, starmap
 from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
@@ -54,10 +55,12 @@ class Records:
         if not self._fetches:
             raise RuntimeError(f"the records up to offset {self.last_offset} were read before")
         fetches, self._fetches = self._fetches, []
-        for first_offset, (batch, *others) in fetches:
-            yield from (record for record in batch if record.offset >= first_offset)
-            for other in others:
-                yield from other
+        return chain.from_iterable(starmap(_from, fetches))
+
+
+def _from(first_offset: int, batches: Sequence[Any]) -> Iterator[Any]:
+    """Return the records of one fetch, in C but for the first ones: a generator costs .1 us a record."""
+    return dropwhile(lambda record: record.offset < first_offset, chain.from_iterable(batches))
 
 
 class _Fetched:

@@ -92,7 +92,7 @@ class UserState:
         """Return the value for table and changelog."""
         window, heads = self.window, self.heads
         fixed = _BODY.pack(self.newest, self.offset, self.day, len(self.sections))
-        body = fixed + self.sections + window + heads + self.tails
+        body = b"".join((fixed, self.sections, window, heads, self.tails))
         return _HEADER.pack(VERSION, len(window) // DIGEST_BYTES, len(heads) // HEAD_BYTES, crc32(body)) + body
 
     def history(self) -> list[Entry]:
@@ -191,6 +191,12 @@ def entry_time(heads: bytes, tails: bytes, number: int, at: int) -> int:
     """Return the event time of an entry, by its number and where its tail begins."""
     head = number * HEAD_BYTES
     return int.from_bytes(heads[head + 2 : head + HEAD_BYTES] + tails[at : at + _LOW.size])
+
+
+def surely_since(heads: bytes, timestamp: int) -> bool:
+    """Tell from the first head alone whether no entry is older than a time; False within a minute of it."""
+    high: int = _HEAD.unpack_from(heads)[2]
+    return high > timestamp >> 16
 
 
 def tails_end(heads: bytes, number: int) -> int:

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from threading import Thread
 
 import psutil
-from confluent_kafka import ConsumerGroupState
+from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +25,7 @@ from rich.table import Table
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 from tests.bench import http, latency
-from tests.bench.load import Together, Watch, create, fill, records, send
+from tests.bench.load import Together, Watch, create, fill
 
 PEERS = Path(__file__).parent / "peers"
 DEADLINE_SECONDS = 240
@@ -84,19 +84,25 @@ def peer(python: str | Path, script: str, broker: str, topic: str, group: str, f
 
 
 def timed(
-    contestants: list[Contestant], watch: Watch | Together, changelog: Watch | Together, events: int
+    contestants: list[Contestant],
+    watch: Watch | Together,
+    changelog: Watch | Together,
+    events: int,
+    joined: Callable[[], bool] = lambda: True,
 ) -> dict[str, float]:
-    """Wait until the events are committed; return events/s and CPU microseconds an event."""
+    """Wait until the events are committed; return events/s and CPU microseconds an event, once all have joined."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    began, cpu = 0.0, 0.0
+    began, cpu, before = 0.0, 0.0, 0
     try:
         while (done := watch.committed()) < events:
-            if not began and (done or changelog.written()):
-                began, cpu = time.monotonic(), sum(c.cpu_seconds() for c in contestants)
+            if not began and (done or changelog.written()) and joined():
+                began, cpu, before = time.monotonic(), sum(c.cpu_seconds() for c in contestants), done
             if time.monotonic() > deadline or not all(c.running for c in contestants):
                 raise SystemExit(f"a contestant stopped or was too slow at {done} of {events} events")
             time.sleep(0.02)
-        seconds = time.monotonic() - began
+        if not began:
+            raise SystemExit(f"{len(contestants)} contestants had not joined when the {events} events were done with")
+        seconds, events = time.monotonic() - began, events - before
         return {
             "events_per_second": round(events / seconds),
             "cpu_us_per_event": round((sum(c.cpu_seconds() for c in contestants) - cpu) / events * 1e6, 2),
@@ -123,38 +129,39 @@ def run_headrace(broker: str, prefix: str, events: int, users: int, *, partition
 
 def scaling(broker: str, events: int, users: int) -> dict[str, float]:
     """Measure two workers over one, and over one bare loop two that know nothing of each other: the machine's limit."""
-    one, two = (_joined_first(broker, f"w{workers}.", events, users, workers) for workers in (1, 2))
+    one, two = (_sharing(broker, f"w{workers}.", events, users, workers) for workers in (1, 2))
     fill(broker, "loops", events, users)
     loop, loops = (_raw_loops(broker, count, events) for count in (1, 2))
     return {
         "one_worker": one["events_per_second"],
         "two_workers": round(two["events_per_second"] / one["events_per_second"], 2),
+        "one_worker_cpu_us": one["cpu_us_per_event"],
+        "two_workers_cpu_us": two["cpu_us_per_event"],
         "one_loop": loop["events_per_second"],
         "two_loops": round(loops["events_per_second"] / loop["events_per_second"], 2),
     }
 
 
-def _joined_first(broker: str, prefix: str, events: int, users: int, workers: int) -> dict[str, float]:
-    """Measure workers that share the partitions before the first event comes; it is sent while they fold."""
-    topic, group, prepared = f"{prefix}interactions", f"{prefix}workers", list(records(events, users))
-    create(broker, topic, 4)
+def _sharing(broker: str, prefix: str, events: int, users: int, workers: int) -> dict[str, float]:
+    """Measure workers on a topic filled before, from when each has its partitions: a sender takes a core itself."""
+    topic, group = f"{prefix}interactions", f"{prefix}workers"
+    fill(broker, topic, events, users)
     admin = AdminClient({"bootstrap.servers": broker})
     with tempfile.TemporaryDirectory() as folder:
-        started = [headrace(broker, prefix, Path(folder), f"worker-{n}") for n in range(1, workers + 1)]
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not _shared(admin, group, workers) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        sending = Thread(target=send, args=(broker, topic, prepared))
-        sending.start()
-        found = timed(
-            started, Watch(broker, group, topic, 4), Watch(broker, "watch", f"{group}-histories-changelog", 4), events
+        return timed(
+            [headrace(broker, prefix, Path(folder), f"worker-{n}") for n in range(1, workers + 1)],
+            Watch(broker, group, topic, 4),
+            Watch(broker, "watch", f"{group}-histories-changelog", 4),
+            events,
+            partial(_shared, admin, group, workers),
         )
-        sending.join()
-        return found
 
 
 def _shared(admin: AdminClient, group: str, workers: int) -> bool:
-    found = admin.describe_consumer_groups([group])[group].result(20)
+    try:
+        found = admin.describe_consumer_groups([group])[group].result(20)
+    except KafkaException:  # the group has no coordinator before its first member
+        return False
     parts = [member.assignment.topic_partitions for member in found.members if member.assignment]
     return found.state == ConsumerGroupState.STABLE and len(parts) == workers and all(parts)
 
