@@ -15,7 +15,6 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 
 from streams.commands.observe import Answer, Event, Learned, learned_by
 from streams.commands.report import seconds_to_learned
-from streams.learning import models_admin
 from streams.records import encode
 from streams.settings import Settings
 from streams.topics import ensure_topics
@@ -44,7 +43,6 @@ def run(seconds: int) -> dict[str, Any]:
         for mode in ("floor", "with_model", "while_training"):
             stack.start("worker", NO_MODEL if mode == "floor" else None)
             if mode == "while_training":
-                models_admin.command(settings, "freeze", by="bench")  # a gate that goes back would publish no more
                 stack.start("learner")
                 found["200"]["catching_up"] = measure(stack, 200, seconds)  # it has all of the past to learn, at once
                 found["200"]["caught_up"] = learned_all(settings)
