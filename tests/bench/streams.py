@@ -8,6 +8,7 @@ the first record in the contestant's changelog to the commit that covers the las
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["peers", "scaling", "flatness", "latency", "http"])
     parser.add_argument("--seconds", type=int, default=20, help="of each latency and HTTP measurement")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or what was started would stay
     report: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         with LocalBroker(Path(folder), free_port()) as local:
