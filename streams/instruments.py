@@ -20,7 +20,9 @@ _LATENCY_BUCKETS = (
     0.06,
     0.1,
     0.25,
+    0.5,
     1.0,
+    2.5,
     5.0,
 )
 
@@ -54,7 +56,7 @@ class WorkerInstruments:
         )
         self.stage_seconds = Histogram(
             "headrace_stage_seconds",
-            "Time a batch spends in a stage.",
+            "Time a batch spends in a stage; batch is all of it, from its fold until it may be committed.",
             ["stage"],
             buckets=_LATENCY_BUCKETS,
             registry=registry,

@@ -299,6 +299,7 @@ class KeepHistories:
                 await self._answer(batch, ranked, score_seconds)
             if batch.event is not None:
                 await stream.ack(batch.event)
+            self._instruments.stage_seconds.labels("batch").observe(time.monotonic() - batch.began)
         except TimeoutError:
             self._fail(
                 HungBatchError(

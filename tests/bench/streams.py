@@ -7,12 +7,14 @@ the first record in the contestant's changelog to the commit that covers the las
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import psutil
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
@@ -62,7 +65,9 @@ class Contestant:
             self._process.wait()
 
 
-def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1", partitions: int = 4) -> Contestant:
+def headrace(
+    broker: str, prefix: str, folder: Path, name: str = "worker-1", partitions: int = 4, port: int | None = None
+) -> Contestant:
     """Start a worker that folds and answers nothing."""
     return Contestant(
         [sys.executable, "-m", "streams", "worker"],
@@ -71,7 +76,7 @@ def headrace(broker: str, prefix: str, folder: Path, name: str = "worker-1", par
             "HEADRACE_PREFIX": prefix,
             "HEADRACE_DATA_DIR": str(folder),
             "HEADRACE_WORKER_ID": name,
-            "HEADRACE_HTTP__PORT": str(free_port()),
+            "HEADRACE_HTTP__PORT": str(port or free_port()),
             "HEADRACE_SERVING__RECOMMEND": "false",
             "HEADRACE_STATE__STANDBYS": "0",
             "HEADRACE_KAFKA__PARTITIONS": str(partitions),
@@ -90,8 +95,12 @@ def timed(
     changelog: Watch | Together,
     events: int,
     joined: Callable[[], bool] = lambda: True,
+    more: Callable[[], dict[str, float]] = dict,
 ) -> dict[str, float]:
-    """Wait until the events are committed; return events/s and CPU microseconds an event, once all have joined."""
+    """Wait until the events are committed; return events/s and CPU microseconds an event, once all have joined.
+
+    `more` is asked for further figures before the contestants end.
+    """
     deadline = time.monotonic() + DEADLINE_SECONDS
     began, cpu, before = 0.0, 0.0, 0
     try:
@@ -107,6 +116,7 @@ def timed(
         return {
             "events_per_second": round(events / seconds),
             "cpu_us_per_event": round((sum(c.cpu_seconds() for c in contestants) - cpu) / events * 1e6, 2),
+            **more(),
         }
     finally:
         for contestant in contestants:
@@ -118,14 +128,28 @@ def timed(
 def run_headrace(broker: str, prefix: str, events: int, users: int, *, partitions: int = 4) -> dict[str, float]:
     """Measure the worker on a topic of its own."""
     fill(broker, f"{prefix}interactions", events, users, partitions)
-    group = f"{prefix}workers"
+    group, port = f"{prefix}workers", free_port()
     with tempfile.TemporaryDirectory() as folder:
         return timed(
-            [headrace(broker, prefix, Path(folder), partitions=partitions)],
+            [headrace(broker, prefix, Path(folder), partitions=partitions, port=port)],
             Watch(broker, group, f"{prefix}interactions", partitions),
             Watch(broker, "watch", f"{group}-histories-changelog", partitions),
             events,
+            more=partial(_batch_p99, port),
         )
+
+
+def _batch_p99(port: int) -> dict[str, float]:
+    """Return what 99 of 100 batches took at most, to the next bound of the worker's histogram."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    counts = {
+        float(sample.labels["le"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "headrace_stage_seconds_bucket" and sample.labels["stage"] == "batch"
+    }
+    return {"batch_p99_ms": next(1000 * bound for bound, count in counts.items() if count >= 0.99 * counts[math.inf])}
 
 
 def scaling(broker: str, events: int, users: int) -> dict[str, float]:
@@ -238,8 +262,8 @@ def main() -> None:
 
 
 def _side_by_side(found: dict[str, dict[str, float]]) -> dict[str, object]:
-    names = found.keys()
-    return {key: {name: found[name][key] for name in names} for key in ("events_per_second", "cpu_us_per_event")}
+    keys = dict.fromkeys(key for figures in found.values() for key in figures)
+    return {key: {name: figures[key] for name, figures in found.items() if key in figures} for key in keys}
 
 
 def _flatness(broker: str, events: int) -> dict[str, object]:

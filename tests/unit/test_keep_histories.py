@@ -137,6 +137,7 @@ class Bench:
         self.table = Table(self.journal)
         self.outputs = HeldOutputs(self.journal)
         self.generation = 1
+        self.metrics = CollectorRegistry()
         self.states = UserStates(self.table, 100)  # type: ignore[arg-type]
         self.agent = KeepHistories(
             settings,
@@ -147,13 +148,16 @@ class Bench:
             OneRung(),  # type: ignore[arg-type]
             Lease(60.0),
             Progress(),
-            WorkerInstruments(CollectorRegistry()),
+            WorkerInstruments(self.metrics),
             lambda: self.generation,
         )
 
     async def take(self, *batches: list[tuple[int, bytes]]) -> None:
         async for _ in self.agent(Stream(self.journal, *batches)):
             await settle()
+
+    def timed_batches(self) -> float | None:
+        return self.metrics.get_sample_value("headrace_stage_seconds_count", {"stage": "batch"})
 
 
 async def settle() -> None:
@@ -181,9 +185,11 @@ async def test_nothing_is_stored_before_the_changelog_has_it_and_nothing_is_answ
     bench.outputs.acknowledge(CHANGELOG)
     await settle()
     assert bench.journal[2:] == ["stored", "sent headrace.recommendations", "sent headrace.examples"]
+    assert bench.timed_batches() is None
     bench.outputs.acknowledge("headrace.recommendations")
     await settle()
     assert bench.journal[-1] == "finished 0"
+    assert bench.timed_batches() == 1
 
 
 async def test_a_batch_that_waited_while_its_partition_was_taken_away_is_not_begun(bench: Bench) -> None:
