@@ -57,7 +57,7 @@ bench-updates: install  ## requests to Triton while generations and a version ar
 bench-state: install  ## a million users back from the changelog and from the disk: ARGS="--users 50000 --report FILE"
 	@$(BIN)/python -m tests.bench.state $(ARGS)
 
-bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 2 --cases 2000 --seconds 60"
+bench-continual: install  ## methods against forgetting: ARGS="--data FOLDER --report FILE --folds 2 --cases 2000 --seconds 200"
 	@$(BIN)/python -m tests.bench.continual $(ARGS)
 
 fuzz: install  ## a million malformed events, each decoded or rejected; the HTTP API against its own document

@@ -48,7 +48,7 @@ class Limits:
     """The first is fitted to the end, the others are updates."""
     cases: int = 2000
     """Of each period, drawn at random."""
-    seconds: float = 60.0
+    seconds: float = 200.0
     """CPU time of the first fit at most."""
     seed: int = 0
 
