@@ -38,18 +38,17 @@ class BlendLearner:
             scores_PI: Their blend.
             targets_P: Row of each outcome; 0 is an outcome that could not have been proposed and teaches nothing.
         """
-        known_P, past_P = targets_P > 0, features.popularity_I[targets_P] > 0
-        expected_I = torch.zeros_like(features.popularity_I)
+        known_P, past_I = targets_P > 0, features.popularity_I > 0
         if not known_P.any():
-            return expected_I
+            return torch.zeros_like(features.popularity_I)
         errors_PI = scores_PI.softmax(1)
-        untouched_U = (features.popularity_I[1:] == 0).nonzero().flatten() + 1
-        if len(untouched_U):
-            expected_I[untouched_U] = errors_PI[known_P][:, untouched_U].mean(0)
-            errors_PI[:, untouched_U] = 0
-            errors_PI /= errors_PI.sum(1, keepdim=True) + _EPSILON
+        expected_I = (known_P / known_P.sum()) @ errors_PI * ~past_I
+        past_P = past_I[targets_P]
         if not past_P.any():
             return expected_I
+        if not past_I[1:].all():
+            errors_PI *= past_I
+            errors_PI /= errors_PI.sum(1, keepdim=True) + _EPSILON
         shares_P = past_P / past_P.sum()
         errors_PI.mul_(-shares_P[:, None])
         errors_PI[torch.arange(len(targets_P)), targets_P] += shares_P
