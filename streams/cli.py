@@ -153,7 +153,7 @@ def learner(
     columns: ColumnsOption = None,
     until_line: Annotated[int | None, typer.Option(help="Of that file, learn no further than this line.")] = None,
 ) -> None:
-    """The learner: predicts, scores and learns each example, and publishes what it learned every second.
+    """The learner: predicts, scores and learns each example, and publishes what it learned about every second.
 
     **Examples:** `headrace learner` · `headrace learner --backfill past.csv --columns user_id=customer,type==purchase`
     """

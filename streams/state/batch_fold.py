@@ -88,7 +88,7 @@ class BatchFold:
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._states = states
         self._known_items = known_items
-        self._pseudonym = None if settings.pseudonym_key is None else pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
 
     def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
         """Fold each record, in order; now_ms bounds the clock skew of producers."""
@@ -101,7 +101,7 @@ class BatchFold:
             offset = record.offset
             try:
                 interaction = decode(record.value, now_ms, max_future_ms)
-                user_id = pseudonym(interaction.user_id) if pseudonym else interaction.user_id
+                user_id = pseudonym(interaction.user_id)
                 touched = touched_user(user_id) or touch(self._states, partition, user_id, batch)
                 folded = add(touched.state, interaction, offset)
             except RejectedEventError as why:
@@ -145,12 +145,12 @@ class BatchFold:
 def touch(states: UserStates, partition: int, user_id: str, batch: FoldedBatch) -> Touched:
     """Return a user who is new in the batch, with the state as it is; one that cannot be read is set aside."""
     try:
-        state = states.hold(partition, user_id)
+        state = states.get(partition, user_id) or UserState()
     except BrokenStateError as exc:
         why = RejectedEventError("broken_state", f"{exc}; the user starts afresh")
         batch.broken.append((user_id, states.stored(partition, user_id), why))
         state = UserState()
-        states.keep(partition, user_id, state)
+    states.keep(partition, user_id, state)
     touched = batch.touched[user_id] = Touched(user_id, state)
     return touched
 

@@ -22,18 +22,9 @@ class UserStates:
         Raises:
             BrokenStateError: the store holds bytes that cannot be read.
         """
-        return self._users[partition].get(user_id) or self._stored(partition, user_id)
-
-    def hold(self, partition: int, user_id: str) -> UserState:
-        """Return a user's state, or a new one, and keep it in memory.
-
-        Raises:
-            BrokenStateError: the store holds bytes that cannot be read.
-        """
-        users = self._users[partition]
-        state = users.get(user_id)
-        if state is None:
-            state = users[user_id] = self._stored(partition, user_id) or UserState()
+        state = self._users[partition].get(user_id)
+        if state is None and (value := self._table.read(partition, user_id.encode())) is not None:
+            state = decode_state(value)
         return state
 
     def readable(self, partition: int, user_id: str) -> UserState | None:
@@ -73,7 +64,3 @@ class UserStates:
 
     def __len__(self) -> int:
         return sum(map(len, self._users.values()))
-
-    def _stored(self, partition: int, user_id: str) -> UserState | None:
-        value = self._table.read(partition, user_id.encode())
-        return None if value is None else decode_state(value)
