@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from streams.learning.model_repository import ModelRepository, write_seed_version
 from streams.local.local_broker import LocalBroker
@@ -91,6 +93,17 @@ class Stack:
         """End every role."""
         for role in list(self._roles):
             self.stop(role)
+
+
+def samples(port: int, name: str) -> list[Sample]:
+    """Return what a worker's metrics have under a name.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import argparse
 import json
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from rich.table import Table
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 from streams.state.user_state import DAY_MS, DIGEST_BYTES, UserState
-from tests.bench.stack import Stack
+from tests.bench.stack import Stack, samples
 
 INTERACTIONS = 50
 ITEMS = 4000
@@ -122,11 +121,10 @@ class Recovery:
 
     def _recovered(self) -> int:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._stack.port}/metrics", timeout=5) as answer:
-                lines = answer.read().decode().splitlines()
+            recovered = samples(self._stack.port, "headrace_recovered_records_total")
         except OSError:
             return self._records
-        return int(sum(float(line.split()[1]) for line in lines if line.startswith("headrace_recovered_records_total")))
+        return int(sum(sample.value for sample in recovered))
 
 
 def settled_bytes(folder: Path) -> int:

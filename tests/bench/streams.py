@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from pathlib import Path
 import psutil
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +28,7 @@ from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 from tests.bench import http, latency
 from tests.bench.load import Together, Watch, create, fill
+from tests.bench.stack import samples
 
 PEERS = Path(__file__).parent / "peers"
 DEADLINE_SECONDS = 240
@@ -141,13 +140,10 @@ def run_headrace(broker: str, prefix: str, events: int, users: int, *, partition
 
 def _batch_p99(port: int) -> dict[str, float]:
     """Return what 99 of 100 batches took at most, to the next bound of the worker's histogram."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
     counts = {
         float(sample.labels["le"]): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == "headrace_stage_seconds_bucket" and sample.labels["stage"] == "batch"
+        for sample in samples(port, "headrace_stage_seconds_bucket")
+        if sample.labels["stage"] == "batch"
     }
     return {"batch_p99_ms": next(1000 * bound for bound, count in counts.items() if count >= 0.99 * counts[math.inf])}
 
