@@ -6,7 +6,7 @@ python3 - <<'PYTHON'
 import os
 from pathlib import Path
 
-from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.triton.model_repository import ModelRepository, write_seed_version
 
 repository = ModelRepository(Path("/models"), os.environ.get("HEADRACE_TRITON__DEVICE", "cpu"))
 repository.write_config()

@@ -98,7 +98,7 @@ def demo(
 
     **Examples:** `headrace demo` · `headrace demo --keep` · `headrace demo --report report.json --minutes 1`
     """
-    from streams.commands.demo import run_demo
+    from streams.demo.demo import run_demo
 
     settings = _settings(logs=False)
     code = run_demo(settings, keep=keep, report=report, minutes=minutes, speed=speed, events=events, past=past)
@@ -161,7 +161,7 @@ def learner(
 
     settings = _settings()
     if backfill:
-        from streams.commands.event_files import Columns, open_events
+        from streams.files.event_files import Columns, open_events
 
         path, mapping = open_events(backfill, Columns.parse(columns) if columns else None)
         role.backfill(settings, path, mapping, until_line=until_line)
@@ -217,8 +217,8 @@ def validate(
 
     **Example:** `headrace validate events.jsonl`
     """
-    from streams.commands.event_files import Columns, open_events
     from streams.commands.show import show_rejections
+    from streams.files.event_files import Columns, open_events
 
     path, mapping = open_events(file, Columns.parse(columns) if columns else None)
     raise typer.Exit(show_rejections(path, mapping, _settings().state, limit))

@@ -27,23 +27,23 @@ from engine.online.guards import SpoiledError
 from engine.online.prequential import OnlineLearner
 from engine.online.quality import Quality
 from engine.text import text_encoder
-from streams.commands.event_files import Columns
+from streams.catalogue.row_log import RowLog
 from streams.errors import StartError
+from streams.files.backfill import file_batches
+from streams.files.event_files import Columns
 from streams.folder_lock import take_lock
 from streams.full_disk import named_when_full
 from streams.instruments import LearnerInstruments
-from streams.learning.backfill import file_batches
+from streams.kafka.topic_setup import check_topics, ensure_topics
 from streams.learning.commands import CommandLog
 from streams.learning.example_source import ExampleSource
 from streams.learning.examples import ExampleBatch
 from streams.learning.item_texts import ItemTexts
 from streams.learning.publisher import FencedError
 from streams.learning.releases import Releases
-from streams.learning.row_log import RowLog
 from streams.local.processes import stop_signals
 from streams.metrics_port import serve_metrics
 from streams.settings import Settings
-from streams.topics import check_topics, ensure_topics
 
 log = structlog.get_logger()
 

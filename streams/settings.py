@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streams.errors import SettingsError
 from streams.tls import refuse_unusable
+from streams.topics import Topics
 
 PREFIX = "HEADRACE_"
 FILE_VARIABLE = "HEADRACE_CONFIG"
@@ -224,6 +225,11 @@ class Settings(BaseSettings):
         """Arguments over environment over file."""
         path = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    @property
+    def topics(self) -> Topics:
+        """The full names of topics and groups."""
+        return Topics(self.prefix)
 
     @property
     def models_dir(self) -> Path:

@@ -19,33 +19,35 @@ import uvloop
 from faust.types import TP
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from streams.agents.add_items import AddItems
+from streams.agents.answer_requests import AnswerRequests
+from streams.agents.expire_users import ExpireUsers
+from streams.agents.join_impressions import JoinImpressions
+from streams.agents.keep_histories import KeepHistories
+from streams.agents.review_changelog import Ends, ReviewChangelog
 from streams.api.api_server import ApiServer
 from streams.api.http import create_api
-from streams.catalogue import Catalogue, CatalogueFollower
+from streams.api.worker_serving import WorkerServing
+from streams.catalogue.catalogue import Catalogue
+from streams.followers.catalogue import CatalogueFollower
+from streams.followers.decisions import DecisionFollower
+from streams.followers.neighbours import NeighbourFollower
 from streams.instruments import WorkerInstruments
-from streams.kafka import faust_credentials, librdkafka_config
-from streams.lists.answer_requests import AnswerRequests
+from streams.kafka.clients import faust_credentials, librdkafka_config
+from streams.kafka.lease import Lease
+from streams.kafka.membership import member_name, take_folder
+from streams.kafka.outputs import Outputs
+from streams.kafka.topic_setup import check_topics, ensure_topics
 from streams.lists.ladder import Ladder
-from streams.lists.neighbours import NeighbourFollower
-from streams.lists.routing import DecisionFollower
-from streams.lists.scorer import TritonScorer
-from streams.lists.serving import WorkerServing
 from streams.logs import Lossy
 from streams.metrics_port import serve_metrics
 from streams.settings import Settings
-from streams.state.add_items import AddItems
-from streams.state.expire_users import ExpireUsers
-from streams.state.join_impressions import JoinImpressions
-from streams.state.keep_histories import KeepHistories
-from streams.state.lease import Lease
-from streams.state.membership import member_name, take_folder
-from streams.state.outputs import Outputs
 from streams.state.progress import Progress
-from streams.state.review_changelog import Ends, ReviewChangelog
 from streams.state.table import DeclaredTables, UserTable
 from streams.state.user_states import UserStates
-from streams.topics import BY_USER, SPECS, check_topics, ensure_topics
-from streams.triton import credentials
+from streams.topics import BY_USER, SPECS
+from streams.triton.credentials import credentials
+from streams.triton.scorer import TritonScorer
 
 _log = structlog.get_logger()
 
@@ -144,8 +146,8 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     lease = Lease(settings.kafka.session_timeout_seconds * LEASE_SHARE)
     outputs = Outputs(settings, lease.seconds)
     catalogue = Catalogue()
-    neighbours = NeighbourFollower(librdkafka_config(settings), settings.prefix + "weights", instruments)
-    decisions = DecisionFollower(librdkafka_config(settings), settings.prefix + "decisions")
+    neighbours = NeighbourFollower(librdkafka_config(settings), settings.topics.weights, instruments)
+    decisions = DecisionFollower(librdkafka_config(settings), settings.topics.decisions)
     scorer = TritonScorer(settings.triton.url, settings.triton.batch_users, credentials(settings.triton))
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress()
@@ -161,7 +163,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         "items": AddItems(settings, outputs, catalogue, instruments),
     }
     for name, agent in agents.items():
-        raw = app.topic(settings.prefix + name, key_serializer="raw", value_serializer="raw")
+        raw = app.topic(settings.topics.named(name), key_serializer="raw", value_serializer="raw")
         app.agent(raw, name=f"{type(agent).__name__}")(agent)
 
     serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions)
@@ -229,7 +231,7 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
     kafka = settings.kafka
     url = f"http://{settings.http.advertised or f'{settings.http.host}:{settings.http.port}'}"
     return faust.App(
-        f"{settings.prefix}workers",
+        settings.topics.workers,
         broker=[f"batches://{address}" for address in settings.broker.split(",")],
         broker_credentials=faust_credentials(settings),
         broker_session_timeout=kafka.session_timeout_seconds,

@@ -10,10 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
-from streams.learning.model_repository import ModelRepository, write_seed_version
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
+from streams.triton.model_repository import ModelRepository, write_seed_version
 from tests.integration.secure_broker import SecureBroker
 
 settings.register_profile("long", max_examples=4000)

@@ -9,7 +9,7 @@ import numpy as np
 from engine.batch import HistoryBatch
 from engine.weights import CHAMPION
 from streams.errors import NotReadyError, PositionError, ScorerUnavailableError
-from streams.lists.ladder import Scored
+from streams.lists.ladder import Proposals
 from streams.records import Cause, HistoryEntry, Interaction, Recommendation, RecommendedItem, UserHistory, encode
 
 
@@ -87,7 +87,7 @@ class FakeScorer:
         self.slots = {CHAMPION}
         """Those that are filled."""
 
-    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Scored:  # noqa: ARG002 - the port has it
+    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Proposals:  # noqa: ARG002 - the port has it
         self.asked.append(batch)
         if self.failure or self.late:
             cause = self.failure or TimeoutError()
@@ -100,7 +100,7 @@ class FakeScorer:
         rows_BK = (np.array(last_B).reshape(-1, 1) + np.arange(count)) % (self.rows - 1) + 1
         rows_BK = np.pad(rows_BK, ((0, 0), (0, k - count))).astype(np.int32)
         scores_BK = np.where(rows_BK > 0, -np.arange(k, dtype=np.float32), -np.inf).astype(np.float32)
-        return Scored(rows_BK, scores_BK, self.version, self.generation, slot if slot in self.slots else CHAMPION)
+        return Proposals(rows_BK, scores_BK, self.version, self.generation, slot if slot in self.slots else CHAMPION)
 
     def _last(self, rows: np.ndarray) -> int:  # type: ignore[type-arg]
         known = rows[(rows > 0) & (rows < self.rows)]

@@ -23,7 +23,7 @@ POSITION: Final = re.compile(r"interactions/(?:0|[1-9][0-9]{0,8})/(?:0|[1-9][0-9
 _K: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
-Query = dict[str, list[str]]
+QueryFields = dict[str, list[str]]
 
 
 def header(request: Request, name: bytes) -> bytes | None:
@@ -43,13 +43,13 @@ def path_id(request: Request, field: str) -> str:
     return _checked_id(request.path_params[field], field)
 
 
-def query_of(request: Request, *known: str) -> Query:
+def query_of(request: Request, *known: str) -> QueryFields:
     """Return the values of each query parameter.
 
     Raises:
         ProblemError: a parameter is unknown or no UTF-8; a misspelt one must not be silently without effect.
     """
-    found: Query = {}
+    found: QueryFields = {}
     if text := request.scope["query_string"]:
         try:
             pairs = parse_qsl(
@@ -64,7 +64,7 @@ def query_of(request: Request, *known: str) -> Query:
     return found
 
 
-def k_of(query: Query, default: int) -> int:
+def k_of(query: QueryFields, default: int) -> int:
     """Return how many items are asked for.
 
     Raises:
@@ -78,7 +78,7 @@ def k_of(query: Query, default: int) -> int:
     return int(text)
 
 
-def after_of(query: Query) -> str | None:
+def after_of(query: QueryFields) -> str | None:
     """Return the position that the state must have reached, None when any will do.
 
     Raises:
@@ -90,7 +90,7 @@ def after_of(query: Query) -> str | None:
     return text
 
 
-def exclude_of(query: Query) -> frozenset[str]:
+def exclude_of(query: QueryFields) -> frozenset[str]:
     """Return the item ids to leave out; the parameter is repeated for several.
 
     Raises:
@@ -156,7 +156,7 @@ def _checked_id(identifier: str, field: str) -> str:
     return identifier
 
 
-def _single(query: Query, name: str) -> str | None:
+def _single(query: QueryFields, name: str) -> str | None:
     values = query.get(name)
     if values is None:
         return None

@@ -128,7 +128,7 @@ def _kafka(settings: Settings) -> Finding:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    from streams.kafka import librdkafka_config
+    from streams.kafka.clients import librdkafka_config
 
     if not any(_listens(address) for address in settings.broker.split(",")):
         return _silent("kafka", settings.broker, "`headrace broker` starts one here, HEADRACE_BROKER names another.")
@@ -141,7 +141,7 @@ def _kafka(settings: Settings) -> Finding:
 
 
 def _topics(settings: Settings) -> Finding:
-    from streams.topics import ensure_topics
+    from streams.kafka.topic_setup import ensure_topics
 
     try:
         states = ensure_topics(settings, create=False, timeout_seconds=_SECONDS)
@@ -160,7 +160,7 @@ def _triton(settings: Settings) -> Finding:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    from streams.triton import credentials
+    from streams.triton.credentials import credentials
 
     url = settings.triton.url
     if not _listens(url):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from streams.commands.event_files import Columns, FileRow, count_rows, open_events, read_rows
-from streams.commands.pace import Pace
-from streams.commands.replay import EventSender, Replayed, between, replay, resume_points, topic_rows
 from streams.errors import RejectedEventError, SettingsError
+from streams.files.event_files import Columns, FileRow, count_rows, open_events, read_rows
+from streams.files.pace import Pace
+from streams.files.replay import EventSender, Replayed, between, replay, resume_points, topic_rows
 from streams.local.processes import stop_signals
 from streams.records import epoch_ms
 from streams.settings import Settings

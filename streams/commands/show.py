@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.commands.event_files import Columns
-from streams.commands.validate import Counts, validate
+from streams.files.event_files import Columns
+from streams.files.validate import Counts, validate
+from streams.kafka.topic_setup import ensure_topics
 from streams.settings import PREFIX, Settings, StateSettings, describe
-from streams.topics import ensure_topics
 
 _ANSWER_SECONDS = 5.0
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import msgspec
 import structlog
 
-from streams.kafka import librdkafka_config
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.topic_reader import reader, to_the_end
 from streams.learning.models_admin import COMMAND, LOG
-from streams.learning.topic_reader import reader, to_the_end
 from streams.records import Command, DecisionRecord
 from streams.settings import Settings
 
@@ -24,7 +24,7 @@ class CommandLog:
 
     def __init__(self, settings: Settings, position: int) -> None:
         self.position = position
-        self._consumer = reader(librdkafka_config(settings), f"{settings.prefix}decisions", position)
+        self._consumer = reader(librdkafka_config(settings), settings.topics.decisions, position)
 
     def waiting(self) -> Iterator[tuple[int, Command, bool]]:
         """Read to the end; yield offset, command and whether a decision says that it was carried out.

@@ -7,12 +7,12 @@ import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
+from streams.catalogue.row_log import RowLog
 from streams.instruments import LearnerInstruments
-from streams.kafka import kafka_python_config
+from streams.kafka.clients import kafka_python_config
 from streams.learning.examples import Choice, ExampleBatch
 from streams.learning.exposures import Exposures
 from streams.learning.ledger import Ledger
-from streams.learning.row_log import RowLog
 from streams.records import Exposure, decode_example
 from streams.settings import Settings
 
@@ -46,7 +46,7 @@ class ExampleSource:
                 max_poll_records=self._settings.learner.micro_batch,
             )
         )
-        topic = self._settings.prefix + "examples"
+        topic = self._settings.topics.examples
         partitions = [TopicPartition(topic, number) for number in sorted(self._consumer.partitions_for_topic(topic))]
         self._consumer.assign(partitions)
         for partition in partitions:

@@ -10,7 +10,7 @@ from engine.network.choices import Choices
 from engine.online.examples import Examples
 from streams.records import TYPE_CODES
 
-Entry = tuple[int, int, int]
+LearnedEntry = tuple[int, int, int]
 """Row, type code, epoch seconds."""
 
 Choice = tuple[int, Sequence[tuple[int, float | None]]]
@@ -25,7 +25,7 @@ class ExampleBatch:
 
     def __init__(self, length: int) -> None:
         self._length = length
-        self._histories: dict[tuple[str, int], list[tuple[Entry, bool]]] = {}
+        self._histories: dict[tuple[str, int], list[tuple[LearnedEntry, bool]]] = {}
         """By user, and one for each choice that became known late."""
         self._choices: list[tuple[tuple[str, int], int, Choice]] = []
         """History, place in it of the interaction before the choice, and the choice."""
@@ -39,8 +39,8 @@ class ExampleBatch:
     def extend(
         self,
         user_id: str,
-        history: Sequence[Entry],
-        outcomes: Sequence[Entry],
+        history: Sequence[LearnedEntry],
+        outcomes: Sequence[LearnedEntry],
         choices: Mapping[int, Choice] | None = None,
     ) -> None:
         """Add what a user did next.
@@ -59,7 +59,7 @@ class ExampleBatch:
         entries += [(entry, entry[1] not in NOT_WANTED) for entry in outcomes]
         self.outcomes += len(outcomes)
 
-    def choose(self, user_id: str, history: Sequence[Entry], choice: Choice) -> None:
+    def choose(self, user_id: str, history: Sequence[LearnedEntry], choice: Choice) -> None:
         """Add a choice that became known after its outcome was learned; a user without a past teaches nothing by it."""
         if history:
             key = (user_id, len(self._choices) + 1)

@@ -11,10 +11,10 @@ from confluent_kafka import KafkaError, Message
 from numpy.typing import NDArray
 
 from engine.text import TextEncoder
+from streams.catalogue.row_log import RowLog
 from streams.errors import RejectedEventError, StartError
-from streams.kafka import librdkafka_config
-from streams.learning.row_log import RowLog
-from streams.learning.topic_reader import reader
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.topic_reader import reader
 from streams.records import Item, decode, decoder
 from streams.settings import Settings
 
@@ -34,7 +34,7 @@ class ItemTexts:
     def __init__(self, settings: Settings, rows: RowLog, encoder: TextEncoder) -> None:
         self._rows = rows
         self._encoder = encoder
-        self._topic = settings.prefix + "items"
+        self._topic = settings.topics.items
         self._waiting: dict[str, str] = {}
         """Text of items that have no row yet."""
         self._looked = 0.0

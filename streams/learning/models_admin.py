@@ -13,11 +13,11 @@ import msgspec
 from confluent_kafka import Producer
 
 from streams.errors import StartError
-from streams.kafka import librdkafka_config
-from streams.learning.model_repository import ModelRepository
-from streams.learning.topic_reader import END_MS, reader, to_the_end
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.topic_reader import END_MS, reader, to_the_end
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
+from streams.triton.model_repository import ModelRepository
 
 COMMAND: Final = "command/"
 LOG: Final = "log/"
@@ -60,7 +60,7 @@ def command(settings: Settings, action: Action, *, by: str, version: int | None 
     producer = Producer(librdkafka_config(settings, enable_idempotence=True))
     now = time.time_ns()
     wish = Command(action, by, now // 1_000_000, version)
-    producer.produce(f"{settings.prefix}decisions", encode(wish), f"{COMMAND}{now}", 0)
+    producer.produce(settings.topics.decisions, encode(wish), f"{COMMAND}{now}", 0)
     if producer.flush(_SECONDS):
         raise StartError(f"Kafka at {settings.broker} does not take the command; check the broker.")
 
@@ -85,7 +85,7 @@ def current(settings: Settings) -> DecisionRecord | None:
 
 
 def _records(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    consumer = reader(librdkafka_config(settings, fetch_wait_max_ms=END_MS), f"{settings.prefix}decisions")
+    consumer = reader(librdkafka_config(settings, fetch_wait_max_ms=END_MS), settings.topics.decisions)
     try:
         for message in to_the_end(consumer):
             if message.key() and message.value():

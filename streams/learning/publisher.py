@@ -12,8 +12,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from engine.generations import Place, TouchedRows, encode_generation, end_facts, withdrawal
 from engine.weights import CHAMPION, Weights
 from streams.errors import HeadraceError, StartError
-from streams.kafka import librdkafka_config
-from streams.learning.topic_reader import END_MS, reader, to_the_end
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.topic_reader import END_MS, reader, to_the_end
 from streams.settings import Settings
 
 _SECONDS: Final = 20.0
@@ -37,13 +37,13 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._weights = settings.prefix + "weights"
-        self._decisions = settings.prefix + "decisions"
+        self._weights = settings.topics.weights
+        self._decisions = settings.topics.decisions
         self._places: dict[str, Place] = {}
         self._producer = Producer(
             librdkafka_config(
                 settings,
-                transactional_id=f"{settings.prefix}learner",
+                transactional_id=settings.topics.named("learner"),
                 compression_type="none",  # weights are noise
                 message_max_bytes=16 * 1024 * 1024,
                 linger_ms=5,

@@ -13,11 +13,11 @@ from engine.online.gate import Decision
 from engine.online.prequential import OnlineLearner
 from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError, load
 from streams.instruments import LearnerInstruments
-from streams.learning.model_repository import ModelRepository
 from streams.learning.models_admin import LOG, current
 from streams.learning.publisher import NotPublishedError, Publisher
 from streams.records import Command, DecisionRecord, encode
 from streams.settings import Settings
+from streams.triton.model_repository import ModelRepository
 
 log = structlog.get_logger()
 

@@ -15,50 +15,29 @@ from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.weights import CHAMPION
-from streams.catalogue import Catalogue
+from streams.catalogue.catalogue import Catalogue
 from streams.errors import ScorerUnavailableError
+from streams.followers.neighbours import NeighbourTables
 from streams.instruments import WorkerInstruments
 from streams.records import RecommendedItem
 from streams.settings import Settings
-from streams.state.user_state import Entry
+from streams.state.user_state import Entry, UserState
+from streams.triton.scorer import Proposals
 
 RUNGS: Final = ("triton", "covisit", "popular")
 _RETRY_SECONDS: Final = 0.2
 """After a failure Triton is asked again once in so long, so that a dead one costs no list its deadline."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the model proposes for the users of a batch."""
-
-    rows_BK: NDArray[np.int32]
-    """Best first; 0 is no item."""
-    scores_BK: NDArray[np.float32]
-    version: int
-    generation: int
-    slot: str = CHAMPION
-    """Which model answered."""
-
-
 class Scorer(Protocol):
     """The model server, as the ladder needs it."""
 
-    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Scored:
+    async def top_k(self, batch: HistoryBatch, k: int, timeout_seconds: float, slot: str = CHAMPION) -> Proposals:
         """Return the k best rows of each history, by the champion when the slot asked for is empty.
 
         Raises:
             ScorerUnavailableError: it is dead, late or fails.
         """
-
-
-@dataclass(frozen=True)
-class NeighbourTables:
-    """What the lower rungs need of a generation; I rows, K neighbours a row."""
-
-    rows_IK: NDArray[np.int32]
-    weights_IK: NDArray[np.float32]
-    popularity_I: NDArray[np.float32]
-    generation: int
 
 
 class Neighbours(Protocol):
@@ -78,6 +57,15 @@ class Query:
     exclude: frozenset[str] = frozenset()
     user_id: str = ""
     """As stored: it decides which slot answers."""
+    kept: Sequence[Entry] = ()
+    """Purchases and dislikes that the history holds no more."""
+
+    @classmethod
+    def of(cls, state: UserState | None, k: int, user_id: str, exclude: frozenset[str] = frozenset()) -> "Query":
+        """Return the query of a user as the state is now; without a state, of one who did nothing yet."""
+        if state is None:
+            return cls([], k, exclude, user_id)
+        return cls(state.history(), k, exclude, user_id, state.kept())
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ class Ladder:
         }
         return [self._list(query, *answers[at]) for at, query in enumerate(queries)]
 
-    async def _ask(self, queries: Sequence[Query], seconds_left: float, slot: str) -> Scored | None:
+    async def _ask(self, queries: Sequence[Query], seconds_left: float, slot: str) -> Proposals | None:
         now = time.monotonic()
         timeout = min(self._timeout_seconds, seconds_left)
         if timeout <= 0 or now < self._closed_until:
@@ -174,7 +162,7 @@ class Ladder:
             [entry.timestamp // 1000 for entry in history],
         )
 
-    def _list(self, query: Query, scored: Scored | None, at: int) -> RankedList:
+    def _list(self, query: Query, scored: Proposals | None, at: int) -> RankedList:
         row_of = self._catalogue.rows.get
         left_out = {row_of(item_id, 0) for item_id in query.exclude}
         if self._filter_seen:

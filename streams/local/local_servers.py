@@ -1,11 +1,11 @@
 """Settings -> the local Kafka and Triton that `headrace broker` and `headrace triton` run."""
 
 from streams.errors import SettingsError
-from streams.kafka import librdkafka_config
-from streams.learning.model_repository import ModelRepository, write_seed_version
+from streams.kafka.clients import librdkafka_config
 from streams.local.local_broker import run_broker
 from streams.local.local_triton import LocalTriton, run_triton
 from streams.settings import Settings
+from streams.triton.model_repository import ModelRepository, write_seed_version
 
 
 def run_local_broker(settings: Settings) -> None:
@@ -41,7 +41,7 @@ def run_local_triton(settings: Settings) -> None:
         metrics_port=settings.triton.metrics_port,
         backend={
             "consumer": librdkafka_config(settings),
-            "topic": f"{settings.prefix}weights",
+            "topic": settings.topics.weights,
         },
         control_token=token.get_secret_value() if token else None,
     )

@@ -20,9 +20,9 @@ from tritonclient.utils import InferenceServerException
 
 from streams.errors import StartError
 from streams.folder_lock import take_lock
-from streams.learning.model_repository import MODEL, ModelRepository
-from streams.lists.scorer import channel_options, inputs
 from streams.local.processes import GRACE_SECONDS, Child, blot_out, free_port, is_listening, keep_running, stop_signals
+from streams.triton.model_repository import MODEL, ModelRepository
+from streams.triton.scorer import channel_options, inputs
 
 log = structlog.get_logger()
 

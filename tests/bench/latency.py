@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
-from streams.commands.observe import Answer, Event, Learned, learned_by
-from streams.commands.report import seconds_to_learned
+from streams.demo.observe import Answer, Event, Learned, learned_by
+from streams.demo.report import seconds_to_learned
+from streams.kafka.topic_setup import ensure_topics
 from streams.records import encode
 from streams.settings import Settings
-from streams.topics import ensure_topics
 from tests.bench.load import Watch, interaction_of
 from tests.bench.stack import Stack, running
 
@@ -57,7 +57,7 @@ def run(seconds: int) -> dict[str, Any]:
 
 def learned_all(settings: Settings) -> bool:
     """Wait until the learner has learned from nearly the last event of each partition; say whether it has, in time."""
-    topics = [settings.prefix + name for name in ("interactions", "weights")]
+    topics = [settings.topics.named(name) for name in ("interactions", "weights")]
     reader = Consumer({"bootstrap.servers": settings.broker, "group.id": "bench", "isolation.level": "read_committed"})
     partitions = [TopicPartition(topics[0], p) for p in range(settings.kafka.partitions)]
     ends = {p.partition: reader.get_watermark_offsets(p)[1] for p in partitions}
@@ -74,9 +74,9 @@ def learned_all(settings: Settings) -> bool:
 def saturation(stack: Stack) -> dict[str, float]:
     """Let the worker catch up with a full topic, lists by Triton: events/s through to recommendations."""
     settings = stack.settings()
-    events = settings.prefix + "interactions"
-    watch = Watch(settings.broker, f"{settings.prefix}workers", events, settings.kafka.partitions)
-    answers = Watch(settings.broker, "bench", settings.prefix + "recommendations", settings.kafka.partitions)
+    events = settings.topics.interactions
+    watch = Watch(settings.broker, settings.topics.workers, events, settings.kafka.partitions)
+    answers = Watch(settings.broker, "bench", settings.topics.recommendations, settings.kafka.partitions)
     send(settings, SATURATION_EVENTS)
     done, sent, end = watch.committed(), answers.written(), watch.written()
     stack.start("worker")
@@ -101,7 +101,7 @@ def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS)
     draw, run_id = random.Random(count), time.time_ns()
     for number in range(count):
         event = interaction_of(run_id + number, users, items, draw, SKEW)
-        producer.produce(settings.prefix + "interactions", encode(event), event.user_id.encode())
+        producer.produce(settings.topics.interactions, encode(event), event.user_id.encode())
         producer.poll(0)
     producer.flush()
 
@@ -109,7 +109,7 @@ def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS)
 def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
     """Send at a rate, match each recommendation with its cause."""
     settings = stack.settings()
-    events, answers, weights = (settings.prefix + name for name in ("interactions", "recommendations", "weights"))
+    events, answers, weights = (settings.topics.named(name) for name in ("interactions", "recommendations", "weights"))
     producer = Producer({"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 0})
     consumer = Consumer({"bootstrap.servers": settings.broker, "group.id": "bench", "fetch.wait.max.ms": 10})
     followed = [TopicPartition(answers, p) for p in range(settings.kafka.partitions)] + [TopicPartition(weights, 0)]

@@ -14,11 +14,11 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from streams.learning.model_repository import ModelRepository, write_seed_version
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from streams.settings import Settings, load_settings
+from streams.triton.model_repository import ModelRepository, write_seed_version
 
 START_SECONDS = 60
 

@@ -16,14 +16,14 @@ from engine.batch import HistoryBatch
 from engine.blending.scoring import RecommenderModel, ScoringConfig
 from engine.network.model import ModelConfig, SequenceModel
 from streams.errors import ScorerUnavailableError
-from streams.learning.model_repository import ModelRepository
+from streams.kafka.topic_setup import ensure_topics
 from streams.learning.publisher import Publisher
-from streams.lists.scorer import TritonScorer
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from streams.settings import Settings
-from streams.topics import ensure_topics
+from streams.triton.model_repository import ModelRepository
+from streams.triton.scorer import TritonScorer
 
 ITEMS = 4000
 CLIENTS = 4
@@ -77,7 +77,7 @@ def main() -> None:
                 if done.wait(1.0):
                     return
 
-        backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": f"{settings.prefix}weights"}
+        backend = {"consumer": {"bootstrap.servers": broker.address}, "topic": settings.topics.weights}
         with LocalTriton(Path(name) / "triton", repository, free_port(), backend=backend) as server:
             found = {"quiet": asyncio.run(hammer(server.address, requests))}
             updates = threading.Thread(target=update, args=(server,))

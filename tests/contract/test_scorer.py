@@ -9,8 +9,8 @@ import pytest
 from engine.batch import HistoryBatch
 from streams.errors import ScorerUnavailableError
 from streams.lists.ladder import Scorer
-from streams.lists.scorer import TritonScorer
 from streams.local.processes import free_port
+from streams.triton.scorer import TritonScorer
 from tests.fakes import FakeScorer
 
 ROWS = 1024

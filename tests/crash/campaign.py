@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
+from streams.kafka.topic_setup import ensure_topics
 from streams.settings import Settings
-from streams.topics import ensure_topics
 from tests.crash import count
 from tests.crash.faults import Faults
 from tests.crash.feed import Feed
@@ -267,7 +267,7 @@ def _kafka_answers(settings: Settings) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    from streams.kafka import librdkafka_config
+    from streams.kafka.clients import librdkafka_config
 
     try:
         return bool(AdminClient(librdkafka_config(settings)).list_topics(timeout=2).brokers)

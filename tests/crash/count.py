@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from engine.online.checkpoint import newest_checkpoint
-from streams.kafka import librdkafka_config
+from streams.kafka.clients import librdkafka_config
 from streams.records import Cause, Interaction, Outcome
 from streams.settings import Settings
 from streams.state.user_state import decode_state
@@ -246,9 +246,9 @@ def _ready(logs: Iterable[Path]) -> list[_Ready]:
 
 def uncommitted(settings: Settings) -> dict[int, int]:
     """Return how many interactions of each partition the workers have not committed, where there are any."""
-    consumer = _consumer(settings, f"{settings.prefix}workers")
+    consumer = _consumer(settings, settings.topics.workers)
     try:
-        parts = _partitions(consumer, settings.prefix + "interactions")
+        parts = _partitions(consumer, settings.topics.interactions)
         committed = {p.partition: max(p.offset, 0) for p in consumer.committed(parts, 5.0)}
         ends = {p.partition: consumer.get_watermark_offsets(p, 5.0)[1] for p in parts}
     finally:
@@ -257,9 +257,9 @@ def uncommitted(settings: Settings) -> dict[int, int]:
 
 
 def records(settings: Settings, topic: str) -> Iterator[Message]:
-    consumer = _consumer(settings, f"{settings.prefix}count")
+    consumer = _consumer(settings, settings.topics.named("count"))
     try:
-        parts = _partitions(consumer, settings.prefix + topic)
+        parts = _partitions(consumer, settings.topics.named(topic))
         left = {p.partition for p in parts if consumer.get_watermark_offsets(p, 10.0)[1] > 0}
         consumer.assign([TopicPartition(p.topic, p.partition, 0) for p in parts])
         deadline = time.monotonic() + _READ_SECONDS

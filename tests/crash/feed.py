@@ -12,7 +12,7 @@ from typing import Final
 
 from confluent_kafka import Producer
 
-from streams.kafka import librdkafka_config
+from streams.kafka.clients import librdkafka_config
 from streams.records import Interaction, encode
 from streams.settings import Settings
 
@@ -41,7 +41,7 @@ class Feed:
         self._random = random.Random(seed)
         self._rate = rate
         self._passing = passing
-        self._topic = settings.prefix + "interactions"
+        self._topic = settings.topics.interactions
         self._producer = Producer(
             librdkafka_config(
                 settings,

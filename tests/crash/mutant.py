@@ -17,7 +17,9 @@ from typing import Any, Final
 from faust.types import TP
 
 from streams import cli
-from streams.state import keep_histories, transport, user_states
+from streams.agents import keep_histories
+from streams.kafka import transport
+from streams.state import user_states
 from streams.state.batch_fold import Touched
 from streams.state.user_state import UserState
 

@@ -21,9 +21,9 @@ from engine.weights import load
 from streams import learner as learner_module
 from streams.instruments import LearnerInstruments
 from streams.learner import LearnerRole
-from streams.learning import model_repository
-from streams.learning.model_repository import KEEP, ModelRepository
 from streams.settings import Settings, load_settings
+from streams.triton import model_repository
+from streams.triton.model_repository import KEEP, ModelRepository
 
 ROWS = 400
 KILLED = 9

@@ -17,9 +17,9 @@ import httpx
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 from streams.errors import StartError
+from streams.kafka.topic_setup import ensure_topics
 from streams.local.processes import Child, free_port
 from streams.settings import Settings
-from streams.topics import ensure_topics
 
 T = TypeVar("T")
 

@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry
 from engine.online.config import online_config
 from engine.online.prequential import OnlineLearner
 from engine.weights import CHALLENGER, CHAMPION
+from streams.followers.decisions import Routing
 from streams.instruments import LearnerInstruments
-from streams.learning.model_repository import ModelRepository
 from streams.learning.releases import Releases
-from streams.lists.routing import Routing
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
+from streams.triton.model_repository import ModelRepository
 from tests.integration.real_worker import Deployment, deployment, until
 
 pytestmark = pytest.mark.integration

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from streams.kafka.topic_setup import ensure_topics
 from streams.learning import models_admin
 from streams.local.local_broker import LocalBroker
 from streams.records import DecisionRecord
 from streams.settings import Settings
-from streams.topics import ensure_topics
 from tests.integration.test_learner import Running, Sender, poll
 
 pytestmark = pytest.mark.integration

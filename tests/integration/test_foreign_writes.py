@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from streams.instruments import WorkerInstruments
+from streams.kafka.outputs import Outputs
 from streams.local.local_broker import LocalBroker
 from streams.records import Impression, Shown
 from streams.settings import ImpressionSettings, Settings
 from streams.state.foreign_writes import ForeignWrites, OvertakenError
 from streams.state.impressions import Impressions
-from streams.state.outputs import Outputs
 from streams.state.precedence import Headers, tombstone_headers
 from streams.state.recovery_log import RecoveryLog
 from streams.state.table import UserTable

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from kafka import KafkaConsumer, KafkaProducer
 
-from streams.kafka import faust_credentials, kafka_python_config, librdkafka_config
+from streams.kafka.clients import faust_credentials, kafka_python_config, librdkafka_config
 from streams.settings import Settings
 from tests.integration.secure_broker import SecureBroker
 

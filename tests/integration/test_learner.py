@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry
 from engine.generations import Generation, GenerationAssembler
 from engine.online.checkpoint import write_checkpoint
 from streams import learner as learner_module
-from streams.commands.event_files import open_events
 from streams.errors import StartError
+from streams.files.event_files import open_events
 from streams.instruments import LearnerInstruments
+from streams.kafka.topic_setup import ensure_topics
 from streams.learner import LearnerRole, _told
 from streams.learning.publisher import FencedError, Publisher
 from streams.local.local_broker import LocalBroker
 from streams.records import Example, ExampleHistory, Exposure, Outcome, Shown, encode
 from streams.settings import Settings
-from streams.topics import ensure_topics
 from tests.builders import NOON, interaction
 
 pytestmark = pytest.mark.integration
@@ -127,7 +127,7 @@ def generations(settings: Settings, slot: str = "champion") -> Iterator[Generati
         {"bootstrap.servers": settings.broker, "log_level": 2, "group.id": "t", "isolation.level": "read_committed",
          "enable.partition.eof": True}
     )  # fmt: skip
-    consumer.assign([TopicPartition(settings.prefix + "weights", 0, 0)])
+    consumer.assign([TopicPartition(settings.topics.weights, 0, 0)])
     assembler = GenerationAssembler(slot)
     while True:
         (message,) = consumer.consume(1, DEADLINE_SECONDS)

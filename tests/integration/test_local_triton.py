@@ -26,12 +26,12 @@ from engine.generations import encode_generation
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Weights, load
 from streams.errors import ScorerUnavailableError, StartError
-from streams.learning.model_repository import MODEL, ModelRepository, write_seed_version
-from streams.lists.ladder import Scored
-from streams.lists.scorer import TritonScorer
+from streams.lists.ladder import Proposals
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import CONTROL_KEY, SHARED_MEMORY, LocalTriton
 from streams.local.processes import free_port, keep_running
+from streams.triton.model_repository import MODEL, ModelRepository, write_seed_version
+from streams.triton.scorer import TritonScorer
 from tests.unit.test_processes import eventually, gone
 
 pytestmark = pytest.mark.integration
@@ -51,8 +51,8 @@ def stub(server: LocalTriton) -> psutil.Process:
     return next(p for p in psutil.Process(server.pid).children() if "python_backend_stub" in p.name())
 
 
-def ask(address: str, k: int = 10, seconds: float = 5) -> Scored:
-    async def once() -> Scored:
+def ask(address: str, k: int = 10, seconds: float = 5) -> Proposals:
+    async def once() -> Proposals:
         scorer = TritonScorer(address)
         try:
             return await scorer.top_k(HISTORY, k, seconds)
@@ -62,7 +62,7 @@ def ask(address: str, k: int = 10, seconds: float = 5) -> Scored:
     return asyncio.run(once())
 
 
-def answers(address: str, holds: Callable[[Scored], bool] = lambda _: True) -> bool:
+def answers(address: str, holds: Callable[[Proposals], bool] = lambda _: True) -> bool:
     try:
         return holds(ask(address))
     except ScorerUnavailableError:
@@ -167,7 +167,7 @@ def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time, pathlib\n"
         "from streams.local.local_triton import LocalTriton\n"
-        "from streams.learning.model_repository import ModelRepository\n"
+        "from streams.triton.model_repository import ModelRepository\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "server = LocalTriton(folder / 'server', ModelRepository(folder / 'models'), int(sys.argv[2]))\n"
         "server.start()\n"
@@ -240,8 +240,8 @@ def test_generations_are_applied_in_place_while_requests_run(broker: LocalBroker
     stages = {0: seed, 1: some_weights(seed=11), 2: some_weights(seed=12), 5: some_weights(seed=13)}
     expected = {number: ServedModel(of, 1, number).top_k(HISTORY, 10).rows_BK for number, of in stages.items()}
 
-    async def run() -> tuple[list[Scored], list[str]]:
-        scorer, got, failed = TritonScorer(triton.address), list[Scored](), list[str]()
+    async def run() -> tuple[list[Proposals], list[str]]:
+        scorer, got, failed = TritonScorer(triton.address), list[Proposals](), list[str]()
         done = asyncio.Event()
 
         async def hammer() -> None:

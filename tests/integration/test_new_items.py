@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.learning.model_repository import ModelRepository
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from streams.settings import Settings
+from streams.triton.model_repository import ModelRepository
 from tests.integration.real_worker import Deployment, deployment, until
 from tests.integration.test_learner import Running
 from tests.learning.test_new_items import EACH, ITEMS, USERS, one_kind, title

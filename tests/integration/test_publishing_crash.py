@@ -16,13 +16,13 @@ import tritonclient.grpc as triton
 
 from engine.generations import Generation
 from engine.weights import CHALLENGER, CHAMPION
-from streams.learning.model_repository import KEEP, MODEL, ModelRepository, write_seed_version
-from streams.lists.scorer import inputs
+from streams.kafka.topic_setup import ensure_topics
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from streams.settings import Settings
-from streams.topics import ensure_topics
+from streams.triton.model_repository import KEEP, MODEL, ModelRepository, write_seed_version
+from streams.triton.scorer import inputs
 from tests.crash.publishing import ROWS
 from tests.integration.real_worker import until
 from tests.integration.test_learner import generations
@@ -87,7 +87,7 @@ def test_a_learner_that_dies_before_any_step_leaves_whole_generations(broker: Lo
     repository = ModelRepository(settings.models_dir)
     for _ in range(KEEP):  # so that one is removed with each that is written
         write_seed_version(repository, "tiny", ROWS)
-    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": f"{settings.prefix}weights"}
+    backend = {"consumer": {"bootstrap.servers": broker.address, "log_level": 2}, "topic": settings.topics.weights}
     with (
         dying_learners(settings) as die_before_each_step,
         LocalTriton(tmp_path / "triton", repository, free_port(), backend=backend) as server,

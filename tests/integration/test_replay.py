@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from streams.commands.event_files import Columns, read_rows
-from streams.commands.pace import Pace
-from streams.commands.replay import EventSender, between, replay, resume_points, topic_rows
+from streams.files.event_files import Columns, read_rows
+from streams.files.pace import Pace
+from streams.files.replay import EventSender, between, replay, resume_points, topic_rows
+from streams.kafka.topic_setup import ensure_topics
 from streams.local.local_broker import LocalBroker
 from streams.settings import Settings
-from streams.topics import ensure_topics
 
 pytestmark = pytest.mark.integration
 
@@ -107,7 +107,7 @@ def test_a_topic_is_replayed_as_it_was(settings: Settings, shop: Path) -> None:
     again = settings.model_copy(update={"prefix": "again."})
     ensure_topics(again)
     sender = EventSender(again, linger_ms=5)
-    rows = topic_rows(settings, f"{settings.prefix}interactions", None, None)
+    rows = topic_rows(settings, settings.topics.interactions, None, None)
     for _ in replay(rows, sender, Pace(), stop=threading.Event()):
         pass
     sender.flush()
@@ -132,7 +132,7 @@ def test_a_topic_is_replayed_from_a_time_on(settings: Settings, shop: Path) -> N
     messages = read(settings, "interactions")
     middle = sorted(message.timestamp()[1] for message in messages)[ROWS // 2]
     expected = sum(message.timestamp()[1] >= middle for message in messages)
-    assert len(list(topic_rows(settings, f"{settings.prefix}interactions", middle, None))) == expected
+    assert len(list(topic_rows(settings, settings.topics.interactions, middle, None))) == expected
 
 
 def test_a_replay_keeps_its_pace_and_stops_when_told(settings: Settings, shop: Path) -> None:

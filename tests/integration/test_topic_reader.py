@@ -8,8 +8,9 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import StartError
-from streams.learning import topic_reader
-from streams.learning.topic_reader import Follower, reader, to_the_end
+from streams.followers.follower import Follower
+from streams.kafka import topic_reader
+from streams.kafka.topic_reader import reader, to_the_end
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 

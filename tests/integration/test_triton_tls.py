@@ -9,13 +9,13 @@ from tritonclient.grpc import InferenceServerClient
 
 from streams.commands.doctor import Finding, State, _triton
 from streams.errors import ScorerUnavailableError, SettingsError
-from streams.learning.model_repository import ModelRepository, write_seed_version
-from streams.lists.scorer import TritonScorer
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import free_port
 from streams.local.up import _triton_ready
 from streams.settings import Settings, TritonSettings
-from streams.triton import credentials
+from streams.triton.credentials import credentials
+from streams.triton.model_repository import ModelRepository, write_seed_version
+from streams.triton.scorer import TritonScorer
 from tests.integration.test_local_triton import HISTORY
 from tests.unit.test_http_edge import certificate
 

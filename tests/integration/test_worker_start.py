@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from streams.kafka.topic_setup import ensure_topics
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
 from streams.settings import Settings
-from streams.topics import ensure_topics
 from tests.integration.real_worker import COMMAND
 
 pytestmark = pytest.mark.integration

@@ -1,6 +1,6 @@
 """A row is an item's rank among the first appearances; it stays whatever happens to the item."""
 
-from streams.catalogue import Catalogue
+from streams.catalogue.catalogue import Catalogue
 from streams.records import Item
 
 

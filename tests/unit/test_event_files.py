@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from streams.commands.event_files import Columns, FileRow, accepted, count_rows, open_events, read_rows
 from streams.errors import RejectedEventError, SettingsError, StartError
+from streams.files.event_files import Columns, FileRow, accepted, count_rows, open_events, read_rows
 from streams.records import Item, decode_interaction
 
 NOW_MS = 1_800_000_000_000

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from streams.state.in_flight import LEAST, MOST, InFlight
+from streams.kafka.in_flight import LEAST, MOST, InFlight
 
 
 async def begun(in_flight: InFlight, events: int) -> tuple[asyncio.Task[None], bool]:

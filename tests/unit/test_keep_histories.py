@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streams.catalogue import Catalogue
+from streams.agents.join_impressions import JoinImpressions
+from streams.agents.keep_histories import HungBatchError, KeepHistories, SkippedBatchError
+from streams.catalogue.catalogue import Catalogue
 from streams.instruments import WorkerInstruments
+from streams.kafka.lease import Lease
+from streams.kafka.outputs import NotAcknowledgedError
+from streams.kafka.unpacking import Records
 from streams.lists.ladder import Query, RankedList
 from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
-from streams.state.join_impressions import JoinImpressions
-from streams.state.keep_histories import HungBatchError, KeepHistories, SkippedBatchError
-from streams.state.lease import Lease
-from streams.state.outputs import NotAcknowledgedError
 from streams.state.progress import Progress
-from streams.state.unpacking import Records
 from streams.state.user_state import UserState, decode_state
 from streams.state.user_states import UserStates
 from tests.builders import NOON, KafkaBatch, interaction
@@ -220,7 +220,7 @@ async def test_a_refused_record_stops_the_worker_and_finishes_nothing(bench: Ben
 
 
 async def test_a_batch_that_hangs_stops_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.state.keep_histories._FINISH_SECONDS", 0.01)
+    monkeypatch.setattr("streams.agents.keep_histories._FINISH_SECONDS", 0.01)
     await bench.take([event(0)])
     with pytest.raises(HungBatchError, match="partition 0"):
         await asyncio.wait_for(bench.agent.watch(), 1.0)

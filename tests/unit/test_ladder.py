@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from engine.weights import CHALLENGER, CHAMPION
-from streams.catalogue import Catalogue
+from streams.catalogue.catalogue import Catalogue
 from streams.instruments import WorkerInstruments
 from streams.lists.ladder import Ladder, NeighbourTables, Query, RankedList
 from streams.records import Item

@@ -6,8 +6,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from kafka.errors import KafkaTimeoutError
 
-from streams.commands.event_files import Columns
 from streams.errors import StartError
+from streams.files.event_files import Columns
 from streams.folder_lock import take_lock
 from streams.learner import _told, backfill, run_learner
 from streams.settings import Settings

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from streams.state.lease import Lease, LeaseLapsedError
+from streams.kafka.lease import Lease, LeaseLapsedError
 
 
 async def test_a_lease_holds_while_the_loop_runs() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from streams.errors import StartError
-from streams.state import membership
-from streams.state.membership import member_name, take_folder
+from streams.kafka import membership
+from streams.kafka.membership import member_name, take_folder
 
 HERE = "http://127.0.0.1:8080"
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 CODE = """
-import sqlite3, streams.local.memory
-assert streams.local.memory.drop_library_pages(("libpython", "sqlite3")) > 0
+import sqlite3, streams.triton.memory
+assert streams.triton.memory.drop_library_pages(("libpython", "sqlite3")) > 0
 assert sqlite3.connect(":memory:").execute("select 6 * 7").fetchone() == (42,)
 print("alive")
 """

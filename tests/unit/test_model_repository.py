@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engine.weights import Weights, load
-from streams.learning import model_repository
-from streams.learning.model_repository import ModelRepository, model_config, write_seed_version
+from streams.triton import model_repository
+from streams.triton.model_repository import ModelRepository, model_config, write_seed_version
 
 CHECKED_IN = Path(model_repository.__file__).parents[2] / "model_repo" / "sequence" / "config.pbtxt"
 

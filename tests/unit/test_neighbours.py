@@ -5,8 +5,8 @@ from prometheus_client import CollectorRegistry
 
 from engine.generations import GenerationAssembler, Place, TouchedRows, encode_generation
 from engine.weights import Weights
+from streams.followers.neighbours import TABLES, NeighbourFollower
 from streams.instruments import WorkerInstruments
-from streams.lists.neighbours import TABLES, NeighbourFollower
 
 
 def weights(rows: int, fill: int) -> Weights:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.commands.pace import Pace
 from streams.errors import SettingsError
+from streams.files.pace import Pace
 
 
 @pytest.mark.parametrize(

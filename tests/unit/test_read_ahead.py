@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from streams.state.read_ahead import _HELD_BYTES, ReadAhead
-from streams.state.unpacking import Records
+from streams.kafka.read_ahead import _HELD_BYTES, ReadAhead
+from streams.kafka.unpacking import Records
 from tests.builders import KafkaBatch
 
 A, B = TP("interactions", 0), TP("interactions", 1)

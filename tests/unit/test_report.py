@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from streams.commands.observe import Answer, Event, Learned, Observations
-from streams.commands.report import cold_item_share, differences, latencies, report, seconds_to_learned
-from streams.commands.summary import shortfall
+from streams.demo.observe import Answer, Event, Learned, Observations
+from streams.demo.report import cold_item_share, differences, latencies, report, seconds_to_learned
+from streams.demo.summary import shortfall
 from streams.settings import StateSettings
 
 DAY_MS = 86_400_000

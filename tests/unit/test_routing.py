@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.weights import CHALLENGER, CHAMPION
-from streams.lists.routing import DecisionFollower, Routing
+from streams.followers.decisions import DecisionFollower, Routing
 from streams.records import DecisionRecord, encode
 
 

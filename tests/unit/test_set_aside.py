@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streams.catalogue import Catalogue
+from streams.agents.add_items import AddItems
+from streams.catalogue.catalogue import Catalogue
 from streams.errors import MAX_DETAIL, RejectedEventError
 from streams.instruments import WorkerInstruments
+from streams.kafka.dead_letters import DeadLetters
 from streams.settings import Settings
-from streams.state.add_items import AddItems
-from streams.state.dead_letters import DeadLetters
 
 
 class SentDelivery:

@@ -5,7 +5,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
-from streams.learning.topic_reader import to_the_end
+from streams.kafka.topic_reader import to_the_end
 
 
 def record(value: bytes) -> Any:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from streams.errors import StartError
+from streams.kafka.topic_setup import TopicState, _state, check_topics, ensure_topics
 from streams.settings import KafkaSettings, Settings
-from streams.topics import BY_USER, SPECS, TopicState, _state, check_topics, ensure_topics
+from streams.topics import BY_USER, SPECS
 
 SPEC = {spec.name: spec for spec in SPECS}
 SETTINGS = Settings()

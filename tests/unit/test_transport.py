@@ -12,8 +12,8 @@ from aiokafka.consumer.fetcher import Fetcher
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
-from streams.state.transport import Consumer, ConsumerThread, _message
-from streams.state.unpacking import FetchedResults
+from streams.kafka.transport import Consumer, ConsumerThread, _message
+from streams.kafka.unpacking import FetchedResults
 
 INTERACTIONS = TP("interactions", 0)
 

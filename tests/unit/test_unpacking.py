@@ -13,7 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from streams.state.unpacking import FetchedResults, Records
+from streams.kafka.unpacking import FetchedResults, Records
 
 INTERACTIONS = TP("interactions", 0)
 CONTROL = 0x20

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.commands.event_files import Columns
 from streams.commands.show import show_rejections
-from streams.commands.validate import Counts, validate
+from streams.files.event_files import Columns
+from streams.files.validate import Counts, validate
 from streams.settings import StateSettings
 
 DAY_MS = 86_400_000

@@ -7,7 +7,7 @@ import pytest
 
 from engine.generations import Generation, encode_generation
 from engine.weights import Weights, WeightsError
-from streams.learning.weights_follower import WeightsFollower
+from streams.followers.weights import WeightsFollower
 
 
 @pytest.mark.parametrize(

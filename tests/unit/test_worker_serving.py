@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from streams.catalogue import Catalogue
+from streams.api.worker_serving import WorkerServing
+from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
 from streams.lists.ladder import Query, RankedList
-from streams.lists.serving import WorkerServing
 from streams.pseudonyms import pseudonyms
 from streams.records import RecommendedItem
 from streams.settings import Settings, StateSettings
@@ -120,7 +120,7 @@ async def test_a_list_is_computed_from_the_history_as_it_is() -> None:
 async def test_a_read_after_a_position_waits_until_it_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.remember("u1", "a")
-    monkeypatch.setattr("streams.lists.serving._AFTER_SECONDS", 0.01)
+    monkeypatch.setattr("streams.api.worker_serving._AFTER_SECONDS", 0.01)
     with pytest.raises(TimeoutError):
         await bench.serving.history("u1", "interactions/0/1")
     bench.remember("u1", "a", "b")

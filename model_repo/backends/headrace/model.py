@@ -18,8 +18,8 @@ import triton_python_backend_utils as pb_utils
 from engine.batch import HistoryBatch, joined
 from engine.blending.serving import ServedModel, ServedSlots
 from engine.weights import CHALLENGER, CHAMPION, load, metadata
-from streams.learning.weights_follower import WeightsFollower
-from streams.local.memory import drop_library_pages
+from streams.followers.weights import WeightsFollower
+from streams.triton.memory import drop_library_pages
 
 INPUTS = ("rows", "types", "times", "lengths")
 

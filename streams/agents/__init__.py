@@ -1,0 +1,1 @@
+"""one file an agent: what happens to the records of a topic, and in which order."""

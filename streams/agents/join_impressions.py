@@ -1,0 +1,52 @@
+"""impressions -> user states, examples: what was shown waits in the state for what the user does with it.
+
+Batches of impressions go through keep-histories' own order of effects, so that no two agents write one user's state.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from streams.agents.keep_histories import KeepHistories
+from streams.errors import RejectedEventError
+from streams.pseudonyms import pseudonyms
+from streams.records import decode_impression
+from streams.settings import Settings
+from streams.state.batch_fold import FoldedBatch, touch
+from streams.state.impressions import Impressions
+from streams.state.user_state import DAY_MS
+from streams.state.user_states import UserStates
+
+
+class JoinImpressions:
+    """The agent; a call takes the stream of record batches. Impressions share their partitions with interactions."""
+
+    def __init__(self, settings: Settings, states: UserStates, keep_histories: KeepHistories) -> None:
+        self._impressions = Impressions(settings.impressions)
+        self._max_future_ms = settings.state.max_future_seconds * 1000
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._states = states
+        self._keep_histories = keep_histories
+
+    async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
+        """Fold batch after batch."""
+        async for _ in self._keep_histories.run(stream, self.fold):
+            yield None
+
+    def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
+        """Fold each record into its user's state, in order."""
+        batch = FoldedBatch()
+        for record in records:
+            batch.events += 1
+            try:
+                impression = decode_impression(record.value, now_ms, self._max_future_ms)
+            except RejectedEventError as why:
+                batch.rejected.append((record, why))
+                continue
+            user_id = self._pseudonym(impression.user_id)
+            touched = batch.touched.get(user_id) or touch(self._states, partition, user_id, batch)
+            touched.exposures += self._impressions.show(touched.state, impression, record.offset, batch.fates)
+            touched.changed = True
+        for touched in batch.touched.values():
+            touched.state.day = now_ms // DAY_MS
+            touched.value = touched.state.encode()
+        return batch

@@ -1,0 +1,176 @@
+"""What the HTTP API asks of a worker: events in, lists and histories of the users whose partitions it owns."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import faust
+import msgspec
+from aiokafka.partitioner import murmur2
+from faust.types import TP
+
+from streams.catalogue.catalogue import Catalogue
+from streams.errors import NotReadyError, PositionError
+from streams.kafka.outputs import Outputs
+from streams.lists.ladder import Ladder, Query
+from streams.pseudonyms import pseudonyms
+from streams.records import (
+    INTERACTION_TYPES,
+    Cause,
+    HistoryEntry,
+    Interaction,
+    Recommendation,
+    RecommendedItem,
+    UserHistory,
+    encode,
+)
+from streams.settings import Settings
+from streams.state.progress import Progress
+from streams.state.table import UserTable
+from streams.state.user_state import UserState
+from streams.state.user_states import UserStates
+
+_AFTER_SECONDS: Final = 5.0
+
+
+class WorkerServing:
+    """Implements streams.api.endpoints.Serving. The id as sent gives the partition, its pseudonym is stored."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: faust.App,
+        table: UserTable,
+        states: UserStates,
+        outputs: Outputs,
+        catalogue: Catalogue,
+        ladder: Ladder,
+        progress: Progress,
+        partitions: int,
+    ) -> None:
+        self._interactions = settings.topics.interactions
+        self._deadline_seconds = settings.serving.deadline_ms / 1000
+        self._app = app
+        self._table = table
+        self._states = states
+        self._outputs = outputs
+        self._catalogue = catalogue
+        self._ladder = ladder
+        self._progress = progress
+        self._partitions = partitions
+        self._pseudonym = pseudonyms(settings.pseudonym_key)
+
+    def owner(self, user_id: str) -> str | None:
+        """Return host:port of the worker that owns the user, None when it is this one.
+
+        Raises:
+            NotReadyError: partitions are being assigned.
+        """
+        tp = TP(self._table.changelog_topic_name, self._partition(user_id))
+        if self._app.assignor.is_active(tp):
+            return None
+        url = self._app.assignor._tps_url.get(tp)  # noqa: SLF001 - key_store() hashes with a producer that is not started
+        if url is None:
+            raise NotReadyError("The user's partition has no worker at the moment; try again in a second.")
+        return str(url).removeprefix("http://")
+
+    async def add_events(self, interactions: Sequence[Interaction]) -> list[str]:
+        """Put interactions on the topic; return their positions once Kafka has them."""
+        deliveries = []
+        for interaction in interactions:
+            delivery = self._outputs.delivery()
+            partition = self._partition(interaction.user_id)
+            stored = msgspec.structs.replace(interaction, user_id=self._pseudonym(interaction.user_id))
+            self._outputs.send(
+                self._interactions, stored.user_id.encode(), encode(stored), delivery, partition=partition
+            )
+            deliveries.append((partition, delivery.seal(1)))
+        return [f"interactions/{partition}/{await delivery.acknowledged()}" for partition, delivery in deliveries]
+
+    async def recommend(self, user_id: str, k: int, exclude: frozenset[str], after: str | None) -> Recommendation:
+        """Compute a user's list now.
+
+        Raises:
+            TimeoutError: the state did not reach `after` in time.
+            PositionError: `after` is of a partition that is not the user's.
+        """
+        began = time.monotonic()
+        partition, state = await self._state(user_id, after)
+        query = Query.of(state, k, self._pseudonym(user_id), exclude)
+        [ranking] = await self._ladder.recommend([query], self._deadline_seconds)
+        offset = state.offset if state else -1
+        cause = Cause("interactions", partition, offset)
+        return Recommendation(
+            recommendation_id=f"http/{time.time_ns()}",
+            user_id=user_id,
+            cause=cause,
+            items=ranking.items,
+            version=ranking.version,
+            generation=ranking.generation,
+            rung=ranking.rung,
+            timestamp=int(time.time() * 1000),
+            stage_ms={"total": round((time.monotonic() - began) * 1000, 2)},
+            slot=ranking.slot,
+        )
+
+    async def history(self, user_id: str, after: str | None) -> UserHistory:
+        """Return what is remembered of a user.
+
+        Raises:
+            TimeoutError: the state did not reach `after` in time.
+            PositionError: `after` is of a partition that is not the user's.
+        """
+        partition, state = await self._state(user_id, after)
+        if state is None or state.offset < 0:  # nothing but impressions
+            return UserHistory(user_id, None, [])
+        entries = [HistoryEntry(e.item_id, INTERACTION_TYPES[e.type - 1], e.timestamp) for e in state.history()]
+        return UserHistory(user_id, f"interactions/{partition}/{state.offset}", entries)
+
+    def similar(self, item_id: str, k: int) -> list[RecommendedItem] | None:
+        """Return the items that users take together with one, None when it is unknown."""
+        return self._ladder.similar(item_id, k)
+
+    def title(self, item_id: str) -> str | None:
+        """Return an item's name, None when no items event gave one."""
+        item = self._catalogue.items.get(item_id)
+        return item.title if item else None
+
+    def health(self) -> Mapping[str, Any]:
+        """Return what the worker is doing, for people."""
+        return {
+            "partitions": sorted(tp.partition for tp in self._actives()),
+            "users_in_memory": len(self._states),
+            "items": len(self._catalogue.rows),
+        }
+
+    def ready(self) -> str | None:
+        """Return None when the worker can answer, else why not."""
+        known = self._app.assignor._tps_url  # noqa: SLF001 - empty until the group's leader has spoken
+        if not known or self._app.rebalancing or self._app.in_recovery:
+            return "The worker is being given its partitions or recovers their state."
+        return None
+
+    def settled_partitions(self) -> set[int]:
+        """Return the partitions whose states are this worker's to change; none while they are being assigned."""
+        return set() if self.ready() else {tp.partition for tp in self._actives()}
+
+    def _actives(self) -> set[TP]:
+        topic = self._table.changelog_topic_name
+        return {tp for tp in self._app.assignor.assigned_actives() if tp.topic == topic}
+
+    def _partition(self, user_id: str) -> int:
+        """Return the user's partition, as Kafka's Java producers compute it."""
+        return int(murmur2(user_id.encode()) & 0x7FFFFFFF) % self._partitions
+
+    async def _state(self, user_id: str, after: str | None) -> tuple[int, UserState | None]:
+        """Return the user's partition and state, once it reflects `after`."""
+        partition, stored_id = self._partition(user_id), self._pseudonym(user_id)
+        state = self._states.readable(partition, stored_id)
+        if after is None:
+            return partition, state
+        _, named, offset = after.rsplit("/", 2)
+        if int(named) != partition:
+            raise PositionError(f"{after} is not of this user's partition, {partition}.")
+        if state is None or state.offset < int(offset):
+            await self._progress.reached(partition, int(offset), _AFTER_SECONDS)
+        return partition, self._states.readable(partition, stored_id)

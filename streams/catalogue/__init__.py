@@ -1,0 +1,1 @@
+"""items, rows -> what is known of items, by row."""

@@ -1,0 +1,68 @@
+"""rows -> row numbers: the learner's view of which item has which row, read to the end whenever an id is unknown."""
+
+from collections.abc import Iterable
+
+from confluent_kafka import Producer
+from kafka import KafkaConsumer, TopicPartition
+
+from streams.catalogue.catalogue import Catalogue
+from streams.errors import StartError
+from streams.kafka.clients import kafka_python_config, librdkafka_config
+from streams.settings import Settings
+
+_SECONDS = 20.0
+
+
+class RowLog:
+    """Rows by item id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalogue = Catalogue()
+        self._partition = TopicPartition(settings.topics.rows, 0)
+        self._consumer = KafkaConsumer(
+            **kafka_python_config(settings, enable_auto_commit=False, check_crcs=False, max_poll_records=10_000)
+        )
+        self._consumer.assign([self._partition])
+        self._consumer.seek_to_beginning(self._partition)
+
+    @property
+    def rows(self) -> int:
+        """Size of an item table for all items, row 0 included."""
+        return len(self._catalogue.ids)
+
+    def of(self, item_ids: Iterable[str]) -> list[int]:
+        """Return the row of each item; 0 for one that the log does not hold, which a worker never sends."""
+        known = self._catalogue.rows
+        wanted = list(item_ids)
+        if any(item_id not in known for item_id in wanted):
+            self.catch_up()
+        return [known.get(item_id, 0) for item_id in wanted]
+
+    def catch_up(self) -> None:
+        """Read up to what is the end of the log now."""
+        end = self._consumer.end_offsets([self._partition])[self._partition]
+        while self._consumer.position(self._partition) < end:
+            for records in self._consumer.poll(timeout_ms=200).values():
+                for record in records:
+                    if record.key:
+                        self._catalogue.add_row(record.key.decode())
+
+    def append(self, item_ids: Iterable[str]) -> None:
+        """Give items a row that have none, as a worker does.
+
+        Raises:
+            StartError: Kafka does not acknowledge them.
+        """
+        self.catch_up()
+        producer = Producer(librdkafka_config(self._settings, enable_idempotence=True, linger_ms=20))
+        for item_id in dict.fromkeys(item_ids):
+            if item_id not in self._catalogue.rows:
+                producer.produce(self._partition.topic, b"{}", item_id.encode(), 0)
+        if producer.flush(_SECONDS):
+            raise StartError(f"Kafka at {self._settings.broker} does not take the rows of new items; check the broker.")
+        self.catch_up()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()

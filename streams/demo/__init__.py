@@ -1,0 +1,1 @@
+"""the demo: a real shop's stream, watched and measured."""

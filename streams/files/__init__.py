@@ -1,0 +1,1 @@
+"""files of events -> events: readers, their checks, replay and backfill."""

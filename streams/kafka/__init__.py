@@ -1,0 +1,1 @@
+"""every client of Kafka: settings, transport, outputs, readers, membership."""

@@ -1,0 +1,129 @@
+"""What a worker sends: librdkafka's producer, its acknowledgements awaited a batch at a time.
+
+The producer is idempotent and waits for all replicas. A record that is not acknowledged within `timeout_seconds` is
+given up and fails its batch: the worker then stops and starts again from its last commit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from threading import Thread
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from streams.errors import HeadraceError
+from streams.kafka.clients import librdkafka_config
+from streams.settings import Settings
+
+_POLL_SECONDS = 0.2
+
+
+class NotAcknowledgedError(HeadraceError):
+    """Kafka did not take a record: what was done with its batch must not be committed."""
+
+
+class Delivery:
+    """Records sent together. Await it after `seal`: it ends when Kafka has acknowledged all of them."""
+
+    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "last_offset")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._done = loop.create_future()
+        self._acknowledged = 0
+        self._expected = -1
+        self._failure: KafkaError | None = None
+        self.last_offset = -1
+        """Highest offset acknowledged so far."""
+
+    def seal(self, expected: int) -> "Delivery":
+        """Say how many records were sent."""
+        self._expected = expected
+        if self._acknowledged == expected:
+            self._finish()
+        return self
+
+    def on_delivery(self, failure: KafkaError | None, record: Message) -> None:
+        """Take one acknowledgement; runs in the producer's thread."""
+        if failure is not None:
+            self._failure = failure
+        else:
+            self.last_offset = max(self.last_offset, record.offset())
+        self._acknowledged += 1
+        # Either this thread sees the expected count or `seal` sees the last acknowledgement: never neither.
+        if self._acknowledged == self._expected:
+            self._loop.call_soon_threadsafe(self._finish)
+
+    async def acknowledged(self) -> int:
+        """Wait for all of them and return the highest offset.
+
+        Raises:
+            NotAcknowledgedError: Kafka did not take one of them.
+        """
+        await self._done
+        if self._failure is not None:
+            raise NotAcknowledgedError(
+                f"Kafka did not acknowledge a record ({self._failure.str()}); check the brokers. It will be read again."
+            )
+        return self.last_offset
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+class Outputs:
+    """The worker's only producer."""
+
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        self._producer = Producer(
+            librdkafka_config(
+                settings,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=0,
+                compression_type="none",  # aiokafka reads no lz4 without cramjam: such a batch would stop every worker
+                partitioner="murmur2_random",  # Java's, which is what most producers of events use
+                message_timeout_ms=int(timeout_seconds * 1000),
+                message_max_bytes=16 * 1024 * 1024,
+                queue_buffering_max_messages=1_000_000,
+                queue_buffering_max_kbytes=262_144,
+            )
+        )
+        self._running = True
+        self._poller = Thread(target=self._poll, name="outputs", daemon=True)
+        self._poller.start()
+
+    def delivery(self) -> Delivery:
+        """Return a new Delivery, to be awaited on the running loop."""
+        return Delivery(asyncio.get_running_loop())
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        delivery: Delivery,
+        *,
+        partition: int = -1,
+        headers: Sequence[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Hand one record to the producer. A full queue blocks: that is how a slow Kafka slows the worker."""
+        extra: dict[str, Any] = {"headers": list(headers)} if headers else {}
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, delivery.on_delivery, **extra)
+            except BufferError:
+                self._producer.poll(0.01)
+            else:
+                return
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Send what is queued and end the thread."""
+        self._producer.flush(timeout_seconds)
+        self._running = False
+        self._poller.join(timeout_seconds)
+
+    def _poll(self) -> None:
+        while self._running:
+            self._producer.poll(_POLL_SECONDS)

@@ -1,0 +1,1 @@
+"""everything that touches Triton: its client, its credentials, its model repository."""
