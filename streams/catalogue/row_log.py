@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from confluent_kafka import Producer
-from kafka import KafkaConsumer, TopicPartition
 
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import StartError
-from streams.kafka.clients import kafka_python_config, librdkafka_config
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.readable_topic import ReadableTopic
 from streams.settings import Settings
 
 _SECONDS = 20.0
@@ -19,12 +19,7 @@ class RowLog:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._catalogue = Catalogue()
-        self._partition = TopicPartition(settings.topics.rows, 0)
-        self._consumer = KafkaConsumer(
-            **kafka_python_config(settings, enable_auto_commit=False, check_crcs=False, max_poll_records=10_000)
-        )
-        self._consumer.assign([self._partition])
-        self._consumer.seek_to_beginning(self._partition)
+        self._topic = ReadableTopic(librdkafka_config(settings), settings.topics.rows)
 
     @property
     def rows(self) -> int:
@@ -40,13 +35,14 @@ class RowLog:
         return [known.get(item_id, 0) for item_id in wanted]
 
     def catch_up(self) -> None:
-        """Read up to what is the end of the log now."""
-        end = self._consumer.end_offsets([self._partition])[self._partition]
-        while self._consumer.position(self._partition) < end:
-            for records in self._consumer.poll(timeout_ms=200).values():
-                for record in records:
-                    if record.key:
-                        self._catalogue.add_row(record.key.decode())
+        """Read up to what can be read of the log now.
+
+        Raises:
+            StartError: Kafka gives nothing more of it.
+        """
+        for record in self._topic.up_to_now():
+            if item_id := (record.key() or b"").decode(errors="replace"):  # as every other reader of the log has it
+                self._catalogue.add_row(item_id)
 
     def append(self, item_ids: Iterable[str]) -> None:
         """Give items a row that have none, as a worker does.
@@ -58,11 +54,11 @@ class RowLog:
         producer = Producer(librdkafka_config(self._settings, enable_idempotence=True, linger_ms=20))
         for item_id in dict.fromkeys(item_ids):
             if item_id not in self._catalogue.rows:
-                producer.produce(self._partition.topic, b"{}", item_id.encode(), 0)
+                producer.produce(self._topic.topic, b"{}", item_id.encode(), 0)
         if producer.flush(_SECONDS):
             raise StartError(f"Kafka at {self._settings.broker} does not take the rows of new items; check the broker.")
         self.catch_up()
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._consumer.close()
+        self._topic.close()

@@ -4,23 +4,22 @@ Nothing is kept: the topic is compacted, so a learner that starts reads what eve
 """
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from engine.text import TextEncoder
 from streams.catalogue.row_log import RowLog
-from streams.errors import RejectedEventError, StartError
+from streams.errors import RejectedEventError
 from streams.kafka.clients import librdkafka_config
-from streams.kafka.topic_reader import reader
+from streams.kafka.readable_topic import ReadableTopic
 from streams.records import Item, decode, decoder
 from streams.settings import Settings
 
 _ITEM: Final = decoder(Item)
-_BATCH: Final = 10_000
-_SECONDS: Final = 20.0
 _AGAIN_SECONDS: Final = 0.1
 """An item whose row no worker has appended yet is looked for again after so long."""
 
@@ -34,48 +33,39 @@ class ItemTexts:
     def __init__(self, settings: Settings, rows: RowLog, encoder: TextEncoder) -> None:
         self._rows = rows
         self._encoder = encoder
-        self._topic = settings.topics.items
         self._waiting: dict[str, str] = {}
         """Text of items that have no row yet."""
         self._looked = 0.0
-        self._consumer = reader(librdkafka_config(settings, fetch_wait_max_ms=20), self._topic)
+        self._topic = ReadableTopic(librdkafka_config(settings), settings.topics.items)
 
     def all(self) -> Described:
-        """Return what the topic holds now of items that have a row.
+        """Return what can be read of the topic now, of items that have a row.
 
         Raises:
-            StartError: Kafka does not answer.
+            StartError: Kafka gives nothing more of it.
         """
-        deadline = time.monotonic() + _SECONDS
-        while not self._read(0.2):
-            if time.monotonic() > deadline:
-                raise StartError(f"Reading {self._topic} took more than {_SECONDS:.0f} s; check the brokers.")
+        self._take_all(self._topic.up_to_now())
         return self._placed()
 
     def new(self) -> Described:
         """Return what has come in since, without waiting for more."""
-        self._read(0.0)
+        self._take_all(self._topic.waiting())
         return self._placed()
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._consumer.close()
+        self._topic.close()
 
-    def _read(self, wait_seconds: float) -> bool:
-        """Take what is there; tell whether that was the end of the topic."""
-        first = self._consumer.poll(wait_seconds)  # consume() alone would wait for a whole batch
-        records = [first, *self._consumer.consume(_BATCH, 0)] if first else []
+    def _take_all(self, records: Iterable[Message]) -> None:
         for record in records:
-            if record.error() is None and record.value() is not None:
-                self._take(record)
-        return any(record.error() and record.error().code() == KafkaError._PARTITION_EOF for record in records)  # noqa: SLF001 - its name
-
-    def _take(self, record: Message) -> None:
-        try:
-            item = decode(_ITEM, record.value())
-        except RejectedEventError:
-            return  # the agent that adds items dead-letters it
-        self._waiting[item.item_id] = f"{item.title} {item.category} {item.text}"
+            if record.value() is None:
+                continue
+            try:
+                item = decode(_ITEM, record.value())
+            except RejectedEventError:
+                continue  # the agent that adds items dead-letters it
+            if record.key() == item.item_id.encode(errors="replace"):  # else it is rejected by everybody
+                self._waiting[item.item_id] = f"{item.title} {item.category} {item.text}"
 
     def _placed(self) -> Described:
         """Encode those that have a row; the others go on waiting."""
