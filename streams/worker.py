@@ -21,9 +21,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streams.agents.add_items import AddItems
 from streams.agents.answer_requests import AnswerRequests
+from streams.agents.completion import Completion
 from streams.agents.expire_users import ExpireUsers
 from streams.agents.join_impressions import JoinImpressions
 from streams.agents.keep_histories import KeepHistories
+from streams.agents.ownership import Ownership
+from streams.agents.pipeline import Pipeline
+from streams.agents.recommender import Recommender
 from streams.agents.review_changelog import Ends, ReviewChangelog
 from streams.api.api_server import ApiServer
 from streams.api.http import create_api
@@ -34,6 +38,7 @@ from streams.followers.decisions import DecisionFollower
 from streams.followers.neighbours import NeighbourFollower
 from streams.instruments import WorkerInstruments
 from streams.kafka.clients import faust_credentials, librdkafka_config
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lease import Lease
 from streams.kafka.membership import member_name, take_folder
 from streams.kafka.outputs import Outputs
@@ -42,6 +47,8 @@ from streams.lists.ladder import Ladder
 from streams.logs import Lossy
 from streams.metrics_port import serve_metrics
 from streams.settings import Settings
+from streams.state.batch_fold import BatchFold
+from streams.state.foreign_writes import ForeignWrites
 from streams.state.progress import Progress
 from streams.state.table import DeclaredTables, UserTable
 from streams.state.user_states import UserStates
@@ -74,7 +81,7 @@ class Worker:
     serving: WorkerServing
     table: UserTable
     states: UserStates
-    keep_histories: KeepHistories
+    pipeline: Pipeline
     lease: Lease
     outputs: Outputs
     catalogue: CatalogueFollower
@@ -100,20 +107,20 @@ class Worker:
     async def stop(self) -> None:
         """Close the API, finish what is under way, let go of the topics."""
         await self.server.stop()
-        await self.keep_histories.wind_up(_LAST_BATCHES_SECONDS)
+        await self.pipeline.wind_up(_LAST_BATCHES_SECONDS)
         await self.scorer.close()
         for close in (self.outputs.close, self.catalogue.stop, self.neighbours.stop, self.decisions.stop):
             await asyncio.to_thread(close)
 
-    async def let_go(self, _app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
-        """Forget the users of partitions that another worker may own from now on."""
+    async def on_revoked(self, _app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
+        """Evict the users of partitions that another worker may own from now on."""
         topic = self.table.changelog_topic_name
-        await self.keep_histories.let_go([tp.partition for tp in revoked if tp.topic == topic])
+        await self.pipeline.on_revoked([tp.partition for tp in revoked if tp.topic == topic])
 
-    async def take(self, _app: faust.App, _assigned: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
+    async def on_assigned(self, _app: faust.App, _assigned: set[TP], **_: Any) -> None:  # noqa: ANN401
         """Begin with the partitions that were given to this worker."""
         self.table.take()
-        self.keep_histories.take()
+        self.pipeline.on_assigned()
 
     async def measure(self) -> None:
         """Set the gauges."""
@@ -152,15 +159,19 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress()
     states = UserStates(table, settings.state.cache_users)
-    keep_histories = KeepHistories(
-        settings, table, states, outputs, catalogue, ladder, lease, progress, instruments,
-        lambda: app.consumer_generation_id,
-    )  # fmt: skip
+    dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
+    ownership = Ownership(lease, lambda: app.consumer_generation_id)
+    foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
+    completion = Completion(table, states, outputs, foreign_writes, ownership, progress, instruments)
+    pipeline = Pipeline(
+        table, states, outputs, dead_letters, foreign_writes, completion, ownership, progress, instruments
+    )
+    recommender = Recommender(settings, outputs, ladder, instruments)
     agents = {
-        "interactions": keep_histories,
-        "impressions": JoinImpressions(settings, states, keep_histories),
-        "requests": AnswerRequests(settings, states, outputs, ladder, instruments),
-        "items": AddItems(settings, outputs, catalogue, instruments),
+        "interactions": KeepHistories(pipeline, BatchFold(settings, states, catalogue.rows), recommender),
+        "impressions": JoinImpressions(settings, states, pipeline, recommender),
+        "requests": AnswerRequests(settings, states, outputs, ladder, dead_letters, instruments),
+        "items": AddItems(settings, outputs, catalogue, dead_letters),
     }
     for name, agent in agents.items():
         raw = app.topic(settings.topics.named(name), key_serializer="raw", value_serializer="raw")
@@ -169,15 +180,15 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions)
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
-        app, serving, table, states, keep_histories, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
+        app, serving, table, states, pipeline, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,
         decisions, scorer, server, instruments, lambda: _serve_metrics(settings, registry),
     )  # fmt: skip
-    app.task(keep_histories.watch)
-    app.task(ExpireUsers(settings, table, keep_histories, serving.settled_partitions, instruments).run)
-    app.task(ReviewChangelog(table, keep_histories, serving.settled_partitions, _changelog_ends(app, table)).run)
+    app.task(completion.watch)
+    app.task(ExpireUsers(settings, table, pipeline, serving.settled_partitions, instruments).run)
+    app.task(ReviewChangelog(table, pipeline, serving.settled_partitions, _changelog_ends(app, table)).run)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)
-    app.on_partitions_revoked.connect(worker.let_go)
-    app.on_partitions_assigned.connect(worker.take)
+    app.on_partitions_revoked.connect(worker.on_revoked)
+    app.on_partitions_assigned.connect(worker.on_assigned)
     app.on_start = _both(worker.start, app.on_start)
     app.on_stop = _both(worker.stop, app.on_stop)
     return worker

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import RejectedEventError
-from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.outputs import Outputs
 from streams.records import MAX_ID_BYTES, Item, decode, decoder
@@ -17,30 +16,25 @@ _ITEM: Final = decoder(Item)
 class AddItems:
     """The agent; a call takes the stream of record batches."""
 
-    def __init__(
-        self, settings: Settings, outputs: Outputs, catalogue: Catalogue, instruments: WorkerInstruments
-    ) -> None:
+    def __init__(self, settings: Settings, outputs: Outputs, catalogue: Catalogue, dead_letters: DeadLetters) -> None:
         self._rows_topic = settings.topics.rows
         self._outputs = outputs
         self._catalogue = catalogue
-        self._dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
+        self._dead_letters = dead_letters
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Append a row for each new item; a batch is finished when Kafka has them."""
         async for event in stream.noack().events():
             delivery = self._outputs.delivery()
-            sent = 0
             for record in event.message.value:
                 try:
                     item_id = _item_id(record)
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
-                    sent += 1
                     continue
                 if item_id not in self._catalogue.rows:
                     self._outputs.send(self._rows_topic, item_id.encode(), b"{}", delivery)
-                    sent += 1
-            await delivery.seal(sent).acknowledged()
+            await delivery.seal().acknowledged()
             await stream.ack(event)
             yield None
 

@@ -23,7 +23,13 @@ class AnswerRequests:
     """The agent; a call takes the stream of record batches. Requests share their partitions with interactions."""
 
     def __init__(
-        self, settings: Settings, states: UserStates, outputs: Outputs, ladder: Ladder, instruments: WorkerInstruments
+        self,
+        settings: Settings,
+        states: UserStates,
+        outputs: Outputs,
+        ladder: Ladder,
+        dead_letters: DeadLetters,
+        instruments: WorkerInstruments,
     ) -> None:
         self._topic = settings.topics.recommendations
         self._pseudonym = pseudonyms(settings.pseudonym_key)
@@ -32,7 +38,7 @@ class AnswerRequests:
         self._outputs = outputs
         self._ladder = ladder
         self._instruments = instruments
-        self._dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
+        self._dead_letters = dead_letters
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Answer batch after batch."""
@@ -40,14 +46,12 @@ class AnswerRequests:
             began = time.monotonic()
             delivery = self._outputs.delivery()
             asked: list[tuple[Request, int]] = []
-            rejected = 0
             for record in event.message.value:
                 try:
                     request = decode(_REQUEST, record.value)
                     asked.append((replace(request, user_id=self._pseudonym(request.user_id)), record.offset))
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
-                    rejected += 1
             partition = event.message.partition
             queries = [self._query(partition, request) for request, _ in asked]
             left = self._deadline_seconds - (time.monotonic() - began)
@@ -67,7 +71,7 @@ class AnswerRequests:
                 )
                 self._outputs.send(self._topic, request.user_id.encode(), encode(recommendation), delivery)
                 self._instruments.recommendations.labels(ranking.rung).inc()
-            await delivery.seal(len(asked) + rejected).acknowledged()
+            await delivery.seal().acknowledged()
             await stream.ack(event)
             yield None
 

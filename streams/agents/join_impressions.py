@@ -1,12 +1,13 @@
 """impressions -> user states, examples: what was shown waits in the state for what the user does with it.
 
-Batches of impressions go through keep-histories' own order of effects, so that no two agents write one user's state.
+Batches of impressions go through the same pipeline as interactions, so that no two agents write one user's state.
 """
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from streams.agents.keep_histories import KeepHistories
+from streams.agents.pipeline import Pipeline
+from streams.agents.recommender import Recommender
 from streams.errors import RejectedEventError
 from streams.pseudonyms import pseudonyms
 from streams.records import decode_impression
@@ -20,16 +21,17 @@ from streams.state.user_states import UserStates
 class JoinImpressions:
     """The agent; a call takes the stream of record batches. Impressions share their partitions with interactions."""
 
-    def __init__(self, settings: Settings, states: UserStates, keep_histories: KeepHistories) -> None:
+    def __init__(self, settings: Settings, states: UserStates, pipeline: Pipeline, recommender: Recommender) -> None:
         self._impressions = Impressions(settings.impressions)
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._pseudonym = pseudonyms(settings.pseudonym_key)
         self._states = states
-        self._keep_histories = keep_histories
+        self._pipeline = pipeline
+        self._recommender = recommender
 
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Fold batch after batch."""
-        async for _ in self._keep_histories.run(stream, self.fold):
+        async for _ in self._pipeline.run(stream, self.fold, self._recommender):
             yield None
 
     def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:

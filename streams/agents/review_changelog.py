@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams.agents.keep_histories import KeepHistories
+from streams.agents.pipeline import Pipeline
 from streams.state.table import UserTable
 
 _log = structlog.get_logger()
@@ -25,11 +25,9 @@ Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
 class ReviewChangelog:
     """A task of the worker."""
 
-    def __init__(
-        self, table: UserTable, keep_histories: KeepHistories, owned: Callable[[], Collection[int]], ends: Ends
-    ) -> None:
+    def __init__(self, table: UserTable, pipeline: Pipeline, owned: Callable[[], Collection[int]], ends: Ends) -> None:
         self._table = table
-        self._keep_histories = keep_histories
+        self._pipeline = pipeline
         self._owned = owned
         """The partitions whose users this worker may change at the moment."""
         self._ends = ends
@@ -51,7 +49,7 @@ class ReviewChangelog:
         ends = await self._ends(quiet) if quiet else {}
         for partition, offset in quiet.items():
             if ends[partition] - 1 > offset or self._table.set_back.get(partition):
-                await self._keep_histories.review(partition, partial(self._last, partition))
+                await self._pipeline.review(partition, partial(self._last, partition))
 
     async def _last(self, partition: int) -> int:
         return (await self._ends([partition]))[partition] - 1

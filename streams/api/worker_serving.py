@@ -84,7 +84,7 @@ class WorkerServing:
             self._outputs.send(
                 self._interactions, stored.user_id.encode(), encode(stored), delivery, partition=partition
             )
-            deliveries.append((partition, delivery.seal(1)))
+            deliveries.append((partition, delivery.seal()))
         return [f"interactions/{partition}/{await delivery.acknowledged()}" for partition, delivery in deliveries]
 
     async def recommend(self, user_id: str, k: int, exclude: frozenset[str], after: str | None) -> Recommendation:

@@ -25,7 +25,7 @@ class NotAcknowledgedError(HeadraceError):
 class Delivery:
     """Records sent together. Await it after `seal`: it ends when Kafka has acknowledged all of them."""
 
-    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "last_offset")
+    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "last_offset", "sent")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -33,13 +33,15 @@ class Delivery:
         self._acknowledged = 0
         self._expected = -1
         self._failure: KafkaError | None = None
+        self.sent = 0
+        """Records, so far."""
         self.last_offset = -1
         """Highest offset acknowledged so far."""
 
-    def seal(self, expected: int) -> "Delivery":
-        """Say how many records were sent."""
-        self._expected = expected
-        if self._acknowledged == expected:
+    def seal(self) -> "Delivery":
+        """Say that all records were sent."""
+        self._expected = self.sent
+        if self._acknowledged == self._expected:
             self._finish()
         return self
 
@@ -116,6 +118,7 @@ class Outputs:
             except BufferError:
                 self._producer.poll(0.01)
             else:
+                delivery.sent += 1
                 return
 
     def close(self, timeout_seconds: float = 5.0) -> None:

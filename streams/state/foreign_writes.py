@@ -80,7 +80,7 @@ class ForeignWrites:
         delivery = self._outputs.delivery()
         for key, value in behind.items():
             self._outputs.send(self._table.changelog_topic_name, key, value, delivery, partition=partition)
-        sent = await delivery.seal(len(behind)).acknowledged()
+        sent = await delivery.seal().acknowledged()
         return sent if sent == last_offset + len(behind) else last_offset
 
     def _set_back(self, partition: int, written: Iterable[_Written]) -> dict[bytes, bytes]:

@@ -17,9 +17,10 @@ from typing import Any, Final
 from faust.types import TP
 
 from streams import cli
-from streams.agents import keep_histories
+from streams.agents import completion, pipeline
 from streams.kafka import transport
-from streams.state import user_states
+from streams.kafka.outputs import Delivery
+from streams.state import foreign_writes, user_states
 from streams.state.batch_fold import Touched
 from streams.state.user_state import UserState
 
@@ -31,14 +32,14 @@ _FREEZE_SECONDS: Final = 12
 
 def lost_answer() -> None:
     """Let one batch wait for ever: it must stay uncommitted, so that it is read again after the next restart."""
-    answer, turn = keep_histories.KeepHistories._answer, itertools.count(1)
+    answer, turn = completion.Completion._answer, itertools.count(1)
 
     async def unlucky(self: Any, *args: Any) -> None:
         if next(turn) == _UNLUCKY:
             await asyncio.Event().wait()
         await answer(self, *args)
 
-    _replace(keep_histories.KeepHistories, "_answer", unlucky)
+    _replace(completion.Completion, "_answer", unlucky)
 
 
 def highest_offset() -> None:
@@ -56,21 +57,21 @@ def local_before_changelog() -> None:
 
     The look at what others wrote is left out, because it would send again what recovery finds to be ahead.
     """
-    send = keep_histories.KeepHistories._send_states
+    send = pipeline.Pipeline._send_states
     marker = Path(os.environ["HEADRACE_DATA_DIR"]) / "killed"
 
-    def store_and_send(self: Any, changed: Sequence[Touched], partition: int, *more: Any) -> None:
+    def store_and_send(self: Any, changed: Sequence[Touched], partition: int, *more: Any) -> Delivery:
         self._table.write(partition, [(touched.key, touched.value) for touched in changed], -1)
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        send(self, changed, partition, *more)
+        return send(self, changed, partition, *more)
 
     async def unseen(_self: Any, _partition: int, last_offset: int, _count: int) -> int:
         return last_offset
 
-    _replace(keep_histories.KeepHistories, "_send_states", store_and_send)
-    _replace(keep_histories.ForeignWrites, "check", unseen)
+    _replace(pipeline.Pipeline, "_send_states", store_and_send)
+    _replace(foreign_writes.ForeignWrites, "check", unseen)
 
 
 def no_source_offset() -> None:
@@ -90,17 +91,17 @@ def zombie() -> None:
 
     No defect, but the moment that a lease cannot guard: its states must be written over.
     """
-    send, turn = keep_histories.KeepHistories._send_states, itertools.count(1)
+    send, turn = pipeline.Pipeline._send_states, itertools.count(1)
     marker = Path(os.environ["HEADRACE_DATA_DIR"]) / "frozen"
 
-    def send_late(self: Any, *args: Any) -> None:
+    def send_late(self: Any, *args: Any) -> Delivery:
         if next(turn) == 10 * _UNLUCKY and not marker.exists():
             marker.touch()
             subprocess.Popen(["/bin/sh", "-c", f"sleep {_FREEZE_SECONDS}; kill -CONT {os.getpid()}"])
             os.kill(os.getpid(), signal.SIGSTOP)
-        send(self, *args)
+        return send(self, *args)
 
-    _replace(keep_histories.KeepHistories, "_send_states", send_late)
+    _replace(pipeline.Pipeline, "_send_states", send_late)
 
 
 def _replace(where: object, name: str, what: object) -> None:

@@ -69,7 +69,7 @@ class Owner:
             state = UserState(offset=offset)
             self.states.keep(0, user, state)
             self.outputs.send(self.table.changelog_topic_name, user.encode(), state.encode(), delivery, partition=0)
-        return await delivery.seal(len(offsets)).acknowledged(), len(offsets)
+        return await delivery.seal().acknowledged(), len(offsets)
 
     async def write_and_store(self, **offsets: int) -> None:
         last, count = await self.write(**offsets)
@@ -89,7 +89,7 @@ class Owner:
         topic = self.table.changelog_topic_name
         for user, value in values.items():
             self.outputs.send(topic, user.encode(), value, delivery, partition=0, headers=headers)
-        await delivery.seal(len(values)).acknowledged()
+        await delivery.seal().acknowledged()
 
     def compacted(self) -> dict[str, int]:
         """Return what compaction would leave: the offset that each user's last state reflects, -1 for a tombstone."""

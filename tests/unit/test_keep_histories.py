@@ -8,16 +8,22 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from streams.agents.completion import Completion, HungBatchError
 from streams.agents.join_impressions import JoinImpressions
-from streams.agents.keep_histories import HungBatchError, KeepHistories, SkippedBatchError
-from streams.catalogue.catalogue import Catalogue
+from streams.agents.keep_histories import KeepHistories
+from streams.agents.ownership import Ownership
+from streams.agents.pipeline import Pipeline, SkippedBatchError
+from streams.agents.recommender import Recommender
 from streams.instruments import WorkerInstruments
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lease import Lease
 from streams.kafka.outputs import NotAcknowledgedError
 from streams.kafka.unpacking import Records
 from streams.lists.ladder import Query, RankedList
 from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
+from streams.state.batch_fold import BatchFold
+from streams.state.foreign_writes import ForeignWrites
 from streams.state.progress import Progress
 from streams.state.user_state import UserState, decode_state
 from streams.state.user_states import UserStates
@@ -58,8 +64,8 @@ class HeldDelivery:
         self.done = asyncio.Event()
         self.refused = False
 
-    def seal(self, expected: int) -> "HeldDelivery":
-        if not expected:
+    def seal(self) -> "HeldDelivery":
+        if not self.topics:
             self.done.set()
         return self
 
@@ -139,18 +145,20 @@ class Bench:
         self.generation = 1
         self.metrics = CollectorRegistry()
         self.states = UserStates(self.table, 100)  # type: ignore[arg-type]
-        self.agent = KeepHistories(
-            settings,
-            self.table,  # type: ignore[arg-type]
-            self.states,
-            self.outputs,  # type: ignore[arg-type]
-            Catalogue(),
-            OneRung(),  # type: ignore[arg-type]
-            Lease(60.0),
-            Progress(),
-            WorkerInstruments(self.metrics),
-            lambda: self.generation,
+        table: Any = self.table
+        outputs: Any = self.outputs
+        ladder: Any = OneRung()
+        instruments, progress = WorkerInstruments(self.metrics), Progress()
+        ownership = Ownership(Lease(60.0), lambda: self.generation)
+        dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
+        foreign_writes = ForeignWrites(settings, table, self.states, outputs, instruments)
+        self.completion = Completion(table, self.states, outputs, foreign_writes, ownership, progress, instruments)
+        self.pipeline = Pipeline(
+            table, self.states, outputs, dead_letters, foreign_writes, self.completion, ownership, progress, instruments
         )
+        self.recommender = Recommender(settings, outputs, ladder, instruments)
+        self.agent = KeepHistories(self.pipeline, BatchFold(settings, self.states, {}), self.recommender)
+        self.join = JoinImpressions(settings, self.states, self.pipeline, self.recommender)
 
     async def take(self, *batches: list[tuple[int, bytes]]) -> None:
         async for _ in self.agent(Stream(self.journal, *batches)):
@@ -193,10 +201,10 @@ async def test_nothing_is_stored_before_the_changelog_has_it_and_nothing_is_answ
 
 
 async def test_a_batch_that_waited_while_its_partition_was_taken_away_is_not_begun(bench: Bench) -> None:
-    async with bench.agent._in_flight[0].alone():
+    async with bench.pipeline._in_flight[0].alone():
         taking = asyncio.create_task(bench.take([event(0)]))
         await settle()
-        await bench.agent.let_go([0])
+        await bench.pipeline.on_revoked([0])
     await taking
     assert not bench.outputs.values(CHANGELOG)
     assert not len(bench.states)
@@ -205,7 +213,7 @@ async def test_a_batch_that_waited_while_its_partition_was_taken_away_is_not_beg
 async def test_memory_is_empty_when_partitions_are_assigned(bench: Bench) -> None:
     await bench.take([event(0)])
     assert len(bench.states) == 1
-    bench.agent.take()
+    bench.pipeline.on_assigned()
     assert not len(bench.states)
 
 
@@ -214,16 +222,16 @@ async def test_a_refused_record_stops_the_worker_and_finishes_nothing(bench: Ben
     bench.outputs.acknowledge("headrace.rows")
     bench.outputs.acknowledge(CHANGELOG, refuse=True)
     with pytest.raises(NotAcknowledgedError):
-        await asyncio.wait_for(bench.agent.watch(), 1.0)
+        await asyncio.wait_for(bench.completion.watch(), 1.0)
     assert bench.table.rows == {}
     assert not [line for line in bench.journal if line.startswith("finished")]
 
 
 async def test_a_batch_that_hangs_stops_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.agents.keep_histories._FINISH_SECONDS", 0.01)
+    monkeypatch.setattr("streams.agents.completion._FINISH_SECONDS", 0.01)
     await bench.take([event(0)])
     with pytest.raises(HungBatchError, match="partition 0"):
-        await asyncio.wait_for(bench.agent.watch(), 1.0)
+        await asyncio.wait_for(bench.completion.watch(), 1.0)
     assert not [line for line in bench.journal if line.startswith("finished")]
 
 
@@ -295,7 +303,7 @@ async def test_a_batch_whose_predecessor_was_dropped_is_not_folded_and_stops_the
     with pytest.raises(SkippedBatchError, match="offset 1 of partition 0"):
         await fold_all()
     with pytest.raises(SkippedBatchError):
-        await asyncio.wait_for(bench.agent.watch(), 1.0)
+        await asyncio.wait_for(bench.completion.watch(), 1.0)
     assert [decode_state(value).count for value in bench.outputs.values(CHANGELOG)] == [1]
 
 
@@ -306,9 +314,14 @@ def idle(bench: Bench, user_id: str, day: int) -> None:
     bench.table.rows[user_id.encode()] = UserState(offset=5, day=day).encode()
 
 
+async def expire(bench: Bench, user_ids: list[str]) -> int:
+    gone = await bench.pipeline.tombstone(0, user_ids, lambda state: 0 < state.day < DAY, [])
+    return len(gone)
+
+
 async def test_an_idle_user_is_tombstoned_in_the_changelog_before_the_store_forgets(bench: Bench) -> None:
     idle(bench, "u1", DAY - 1)
-    forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    forgetting = asyncio.create_task(expire(bench, ["u1"]))
     await settle()
     assert bench.outputs.sent == [(CHANGELOG, b"u1", None)]
     assert b"u1" in bench.table.rows
@@ -320,13 +333,13 @@ async def test_an_idle_user_is_tombstoned_in_the_changelog_before_the_store_forg
 async def test_a_user_who_came_back_in_the_meantime_is_not_forgotten(bench: Bench) -> None:
     idle(bench, "u1", DAY - 1)
     await bench.take([event(9)])  # of today, and not in the store yet
-    assert await bench.agent.forget(0, ["u1"], DAY) == 0
+    assert await expire(bench, ["u1"]) == 0
     assert (CHANGELOG, b"u1", None) not in bench.outputs.sent
 
 
 async def test_what_comes_while_a_user_is_being_forgotten_is_stored_after_the_tombstone(bench: Bench) -> None:
     idle(bench, "u1", DAY - 1)
-    forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    forgetting = asyncio.create_task(expire(bench, ["u1"]))
     await settle()
     await bench.take([event(9)])
     assert [value is None for topic, _, value in bench.outputs.sent if topic == CHANGELOG] == [True, False]
@@ -339,8 +352,8 @@ async def test_what_comes_while_a_user_is_being_forgotten_is_stored_after_the_to
 
 async def test_nothing_is_forgotten_across_a_rebalance(bench: Bench) -> None:
     idle(bench, "u1", DAY - 1)
-    async with bench.agent._in_flight[0].alone():
-        forgetting = asyncio.create_task(bench.agent.forget(0, ["u1"], DAY))
+    async with bench.pipeline._in_flight[0].alone():
+        forgetting = asyncio.create_task(expire(bench, ["u1"]))
         await settle()
         bench.generation = 2
     assert await forgetting == 0
@@ -349,9 +362,8 @@ async def test_nothing_is_forgotten_across_a_rebalance(bench: Bench) -> None:
 
 async def test_a_late_impression_gives_an_example_and_no_list(bench: Bench) -> None:
     await bench.take([event(0, item_id="a"), event(1, item_id="b")])
-    join = JoinImpressions(Settings(), bench.states, bench.agent)
     shown = Impression("m1", "u1", [Shown("b", 0), Shown("c", 1)], NOON + 1)
-    async for _ in join(Stream(bench.journal, [(0, encode(shown))])):
+    async for _ in bench.join(Stream(bench.journal, [(0, encode(shown))])):
         await settle()
     for topic in ("headrace.rows", CHANGELOG, "headrace.recommendations", "headrace.examples"):
         bench.outputs.acknowledge(topic)
@@ -364,9 +376,8 @@ async def test_a_late_impression_gives_an_example_and_no_list(bench: Bench) -> N
 
 
 async def test_a_click_on_what_was_shown_gives_its_negatives_with_its_outcome(bench: Bench) -> None:
-    join = JoinImpressions(Settings(), bench.states, bench.agent)
     shown = Impression("m1", "u1", [Shown("b", 0), Shown("c", 1)], NOON)
-    async for _ in join(Stream(bench.journal, [(3, encode(shown))])):
+    async for _ in bench.join(Stream(bench.journal, [(3, encode(shown))])):
         await settle()
     await bench.take([event(4, item_id="b")])
     for topic in ("headrace.rows", CHANGELOG):

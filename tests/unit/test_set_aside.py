@@ -17,7 +17,7 @@ from streams.settings import Settings
 class SentDelivery:
     """Everything is acknowledged at once."""
 
-    def seal(self, _expected: int) -> "SentDelivery":
+    def seal(self) -> "SentDelivery":
         return self
 
     async def acknowledged(self) -> int:
@@ -95,7 +95,8 @@ async def add(instruments: WorkerInstruments, *records: tuple[bytes | None, byte
     if known:
         catalogue.add_row(known)
     stream = Items(*records)
-    async for _ in AddItems(Settings(), sent, catalogue, instruments)(stream):  # type: ignore[arg-type]
+    dead_letters = DeadLetters(Settings().topics.dead_letters, sent, instruments)  # type: ignore[arg-type]
+    async for _ in AddItems(Settings(), sent, catalogue, dead_letters)(stream):  # type: ignore[arg-type]
         assert stream.finished
     return sent
 

@@ -45,7 +45,7 @@ class Outputs:
     def send(self, topic: str, key: bytes, value: bytes, _delivery: object, *, partition: int) -> None:
         self.sent.append((topic, key, json.loads(value), partition))
 
-    def seal(self, _expected: int) -> "Outputs":
+    def seal(self) -> "Outputs":
         return self
 
     async def acknowledged(self) -> int:
