@@ -130,10 +130,9 @@ class Worker:
         self.instruments.cached_users.set(len(self.states))
         for partition, size in self.table.size_bytes().items():
             self.instruments.table_bytes.labels(str(partition)).set(size)
-        monitor = self.app.monitor
-        for tp, end in monitor.tp_end_offsets.items():
-            behind = end - monitor.tp_committed_offsets.get(tp, 0)
-            self.instruments.lag.labels(tp.topic, str(tp.partition)).set(max(0, behind))
+        self.instruments.lag.clear()  # of partitions that are another worker's by now
+        for tp, behind in self.app.consumer.behind().items():
+            self.instruments.lag.labels(tp.topic, str(tp.partition)).set(behind)
 
 
 def create_app(settings: Settings, partitions: int) -> Worker:

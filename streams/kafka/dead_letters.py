@@ -1,7 +1,7 @@
 """rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -10,6 +10,12 @@ from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Delivery, Outputs
 
 _log = structlog.get_logger()
+
+MOST_BYTES: Final = 16 * 1024 * 1024 - 64 * 1024
+"""Of a record as it came. `dead-letters` takes 16 MiB, which is more than Kafka lets most topics take; what is larger
+still would never be acknowledged, and its batch would be read again for ever."""
+
+Header = tuple[str, bytes]
 
 
 class DeadLetters:
@@ -32,9 +38,9 @@ class DeadLetters:
         why: RejectedEventError,
         source: tuple[str, int, int],
         delivery: Delivery,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[Header] = (),
     ) -> None:
-        """Send bytes that came from (topic, partition, offset)."""
+        """Send bytes that came from (topic, partition, offset); of a record above MOST_BYTES, what fits."""
         topic, partition, offset = source
         self._instruments.dead_letters.labels(topic, why.reason).inc()
         _log.info("event_rejected", reason=why.reason, topic=topic, partition=partition, offset=offset)
@@ -46,10 +52,33 @@ class DeadLetters:
             "partition": str(partition),
             "offset": str(offset),
         }
+        key, value, kept, cut = _bounded(key, value, headers)
+        if cut:
+            said["bytes_cut"] = str(cut)
         self._outputs.send(
             self._topic,
             key,
             value,
             delivery,
-            headers=[*headers, *((name, text.encode()) for name, text in said.items())],
+            headers=[*kept, *((name, text.encode()) for name, text in said.items())],
         )
+
+
+def _bounded(
+    key: bytes | None, value: bytes | None, headers: Sequence[Header]
+) -> tuple[bytes | None, bytes | None, list[Header], int]:
+    """Return what fits of a record, the key before the value before the headers, and how many bytes do not."""
+    size = _size(key, value, headers)
+    if size <= MOST_BYTES:
+        return key, value, list(headers), 0
+    key = key and key[:MOST_BYTES]
+    value = value and value[: MOST_BYTES - len(key or b"")]
+    kept: list[Header] = []
+    for header in headers:
+        if _size(key, value, [*kept, header]) <= MOST_BYTES:
+            kept.append(header)
+    return key, value, kept, size - _size(key, value, kept)
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers)

@@ -25,8 +25,11 @@ MIN_FREE_BYTES = 512 * 2**20
 # Measured on 2 cores: the serial collector starts sooner and holds less than G1.
 JVM = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
 
-# A killed broker may register again only when the session of the one before has ended: 9 s by default, 2 here. The
-# internal topics have 4 partitions, not 50: the first group and the first transaction would wait for them.
+# Kafka's own defaults, so that what runs here meets the limits that it meets elsewhere (a record of 1 MiB, above all),
+# but for three things. One node: the replication factors. A start in seconds: no delay of the first rebalance; 4
+# partitions of the internal topics, not 50, for which the first group and the first transaction would wait; a killed
+# broker may register again when the session of the one before has ended, 9 s by default and 2 here; small buffers and
+# few threads. And no topic is made by being asked for: a name that is wrong is then seen to be wrong.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -42,7 +45,6 @@ transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 log.cleaner.dedupe.buffer.size=16777216
-message.max.bytes=16777216
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=400
 num.network.threads=2

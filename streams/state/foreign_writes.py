@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
@@ -102,7 +102,14 @@ class ForeignWrites:
 
     def _read(self, partition: int, first: int, last: int) -> list[_Written]:
         group = self._settings.topics.named("foreign-writes")  # never joined: the partition is assigned
-        consumer = Consumer(librdkafka_config(self._settings, group_id=group, enable_auto_commit=False))
+        # Uncommitted: a state that an open transaction stands before is ours to see. Marks of transactions are no
+        # records, so it is the end of the partition that says that all were read.
+        consumer = Consumer(
+            librdkafka_config(
+                self._settings, group_id=group, enable_auto_commit=False, isolation_level="read_uncommitted",
+                enable_partition_eof=True,
+            )
+        )  # fmt: skip
         written: list[_Written] = []
         deadline, position = time.monotonic() + _READ_SECONDS, first
         try:
@@ -115,6 +122,8 @@ class ForeignWrites:
                         written.append(_Written(record.key(), record.value(), record.headers()))
                     if record.error() is None:
                         position = record.offset() + 1
+                    elif record.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                        position = max(position, record.offset())
         finally:
             consumer.close()
         return written

@@ -37,9 +37,8 @@ class Fetcher:
         return self.assignment
 
     def arrive(self, tp: TP, *offsets: int, size: int = 100) -> None:
-        self.arrived[tp] = [
-            Records(offsets[0], [KafkaBatch(SimpleNamespace(offset=offset) for offset in offsets)], size)
-        ]
+        batches = [KafkaBatch(SimpleNamespace(offset=offset) for offset in offsets)]
+        self.arrived[tp] = [Records(offsets[0], batches, size)]
         self._news.set()
 
     def fail(self, failure: Exception) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, Fetcher
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
@@ -122,7 +122,7 @@ async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consume
     consumer.beacon = SimpleNamespace(root=None)
     found = []
     for offset in (4, 5):
-        records = SimpleNamespace(last_offset=offset)
+        records = SimpleNamespace(first_offset=offset, last_offset=offset)
         consumer._wait_next_records = AsyncMock(return_value=({INTERACTIONS: records}, None))
         found += [message async for _, message in consumer.getmany(1.0)]
     assert [(message.offset, message.begun) for message in found] == [(4, False), (5, False)]
@@ -130,6 +130,57 @@ async def test_each_message_names_the_one_before_it_in_its_run(consumer: Consume
     found[0].acked = found[1].acked = True
     assert consumer._new_offset(INTERACTIONS) == 6
     assert found[1].after is None  # or every message would hold all those before it
+
+
+def test_what_is_not_finished_is_behind_also_while_a_transaction_holds_it_back(consumer: Consumer) -> None:
+    """A.6: the lag was taken of the last fetch that brought records, so what was held back was not in it."""
+    other, changelog = TP("interactions", 1), TP("changelog", 0)
+    ends = {INTERACTIONS: (30, 40), other: (7, 9), changelog: (0, 100)}
+    consumer._thread = SimpleNamespace(ends=lambda: ends)
+    consumer.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda topic: topic == "interactions"))
+    first, second = deliver(consumer, 19, 29)
+    first.first, second.first = 10, 20
+    assert consumer.behind() == {INTERACTIONS: 30, other: 2}
+    first.acked = second.acked = True
+    consumer._new_offset(INTERACTIONS)
+    assert consumer.behind() == {INTERACTIONS: 10, other: 2}
+
+
+async def test_a_changelogs_end_is_its_true_end() -> None:
+    """A.6: aiokafka's would lie before an open transaction, and states that are committed lie behind it."""
+    asked: list[tuple[int, Any]] = []
+
+    class Ends(SimpleNamespace):
+        async def end_offsets(self, partitions: Any, _timeout_ms: int) -> dict[TP, int]:
+            asked.append((self._isolation_level, partitions))
+            return {INTERACTIONS: 9}
+
+    fetcher = Ends(_isolation_level=READ_COMMITTED)
+    thread = object.__new__(ConsumerThread)
+    thread._consumer = SimpleNamespace(_fetcher=fetcher, _request_timeout_ms=1000)
+    assert await thread._highwaters([INTERACTIONS]) == {INTERACTIONS: 9}
+    assert asked == [(READ_UNCOMMITTED, [INTERACTIONS])]
+    assert fetcher._isolation_level == READ_COMMITTED
+
+
+async def test_a_transaction_that_stays_open_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("streams.kafka.transport._log", SimpleNamespace(warning=lambda _, **said: told.append(said)))
+    monkeypatch.setattr("streams.kafka.transport._OPEN_SECONDS", 0.0)
+    monkeypatch.setattr("streams.kafka.transport._WATCH_SECONDS", 0.001)
+    states = {
+        INTERACTIONS: SimpleNamespace(lso=5, position=5, highwater=9, has_valid_position=True),
+        TP("interactions", 1): SimpleNamespace(lso=9, position=5, highwater=9, has_valid_position=True),
+        TP("interactions", 2): SimpleNamespace(lso=None, position=0, highwater=None, has_valid_position=True),
+    }
+    assignment = SimpleNamespace(tps=list(states), state_value=states.__getitem__)
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    looks = iter([False] * 5 + [True])
+    thread = type("Thread", (ConsumerThread,), {"should_stop": property(lambda _: next(looks))})
+    one = object.__new__(thread)
+    one._consumer = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    await one._watch_transactions()
+    assert [(said["partition"], said["offset"]) for said in told] == [(0, 5)]
 
 
 async def test_an_agent_that_raises_stops_the_worker() -> None:
