@@ -171,8 +171,14 @@ class RecommenderModel(nn.Module):
         scores_BK, rows_BK = best(self.scores(batch), min(k, self.rows))
         return rows_BK.to(torch.int32).cpu().numpy(), scores_BK.cpu().numpy()
 
-    def features(self, batch: HistoryBatch, users_BD: Tensor) -> Features:
-        """All features of these histories, whose states the sequence model has already computed."""
+    def features(self, batch: HistoryBatch, users_BD: Tensor, items_ID: Tensor | None = None) -> Features:
+        """All features of these histories, whose states the sequence model has already computed.
+
+        Args:
+            batch: The histories.
+            users_BD: Their states.
+            items_ID: The sequence model's item vectors, where they are at hand.
+        """
         config, rows, device = self.config, self.rows, self.blend.device
         known_T = np.where((batch.rows_T > 0) & (batch.rows_T < rows), batch.rows_T, 0)
         known = HistoryBatch(known_T, batch.types_T, batch.times_T, batch.lengths_B)
@@ -182,7 +188,8 @@ class RecommenderModel(nn.Module):
         ]
         visit_N = own[FEATURES.index("visit") - _OWN].index_N
         near = self._near(known.last(config.window), visit_N)
-        model_BI = torch.addmm(self.sequence.item_bias, users_BD, self.sequence.item_vectors().T)
+        items_ID = self.sequence.item_vectors() if items_ID is None else items_ID
+        model_BI = torch.addmm(self.sequence.item_bias, users_BD, items_ID.T)
         visit_model = Sparse(visit_N, model_BI.view(-1)[visit_N] - model_BI.amax(1)[visit_N // rows])
         strangers = np.flatnonzero(np.bincount(known.users_T[known_T > 0], minlength=len(known)) == 0)
         popularity_I = torch.log1p(self.popularity[:rows])

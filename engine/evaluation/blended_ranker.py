@@ -112,4 +112,5 @@ class BlendedRanker:
                 targets_B = np.where(part.targets_B < scorer.rows, part.targets_B, 0)
                 scores_BI = features.scores(scorer.blend)
                 self._blend.update(features, scores_BI, torch.from_numpy(targets_B).to(scores_BI.device))
-                self._newcomers.learn(scorer.sequence, part.histories, states_BD, scores_BI, targets_B, generator)
+                drawn = self._newcomers.ask(part.histories, targets_B, len(targets_B), generator)
+                self._newcomers.learn(scorer.sequence, states_BD[drawn], scores_BI[drawn], targets_B[drawn], generator)

@@ -9,7 +9,7 @@ which is learned from outcomes in two parts.
 - *What it has not lived up to.* A newcomer that was expected to be next E times and never was loses log(1 + E): so its
   rate falls with a prior of one taking in one expected (Gamma-Poisson).
 
-Legend: P outcomes, I rows, U cold rows, G ghosts, D width.
+Legend: P outcomes, A those asked about, I rows, U cold rows, G ghosts, D width.
 """
 
 from typing import Any, Final
@@ -42,39 +42,49 @@ class Newcomers:
         self._squares = 0.0
         self._expected_I = np.zeros(1)
 
+    @staticmethod
+    def ask(
+        before: HistoryBatch, targets_P: NDArray[np.int64], most: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Draws the outcomes that ghosts are put before, as places in P.
+
+        Args:
+            before: The history before each outcome; an item of it is no newcomer, so it is not asked about.
+            targets_P: Row of each outcome; 0 is unknown.
+            most: How many there may be, beside a limit of its own.
+            generator: Draws them.
+        """
+        repeated_P = np.zeros(len(targets_P), np.bool_)
+        repeated_P[before.users_T[before.rows_T == targets_P[before.users_T]]] = True
+        return generator.permutation(np.flatnonzero((targets_P > 0) & ~repeated_P))[: min(_ASKED, most)]
+
     def learn(
         self,
         model: SequenceModel,
-        before: HistoryBatch,
-        states_PD: Tensor,
-        scores_PI: Tensor,
-        targets_P: NDArray[np.int64],
+        states_AD: Tensor,
+        scores_AI: Tensor,
+        targets_A: NDArray[np.int64],
         generator: np.random.Generator,
     ) -> None:
         """Moves what newcomers begin with towards where ghosts are the outcome as often as expected, by Adagrad.
 
         Args:
             model: With the texts.
-            before: The history before each outcome; an item of it is no newcomer, so it is not asked about.
-            states_PD: The model's state after each of them.
-            scores_PI: What serves makes of each of them.
-            targets_P: Row of each outcome; 0 is unknown.
-            generator: Draws outcomes and ghosts.
+            states_AD: The model's state before each outcome that was drawn.
+            scores_AI: What serves makes of each of them; changed in place.
+            targets_A: Row of each of them.
+            generator: Draws ghosts.
         """
-        repeated_P = np.zeros(len(targets_P), np.bool_)
-        repeated_P[before.users_T[before.rows_T == targets_P[before.users_T]]] = True
-        asked_A = generator.permutation(np.flatnonzero((targets_P > 0) & ~repeated_P))[:_ASKED]
         drawn_G = np.flatnonzero(~model.cold_I[: model.rows] & (generator.random(model.rows) < _GHOSTS))
         ghosts_G = drawn_G[model.text_vectors[torch.from_numpy(drawn_G)].any(1).numpy(force=True)]
-        if not len(asked_A) or not len(ghosts_G):
+        if not len(targets_A) or not len(ghosts_G):
             return
-        places_G, targets_A = torch.from_numpy(ghosts_G), torch.from_numpy(targets_P[asked_A])
-        errors_AI = scores_PI[asked_A]
-        none_GD = states_PD.new_zeros(len(ghosts_G), model.config.dim)
-        errors_AI[:, places_G] = states_PD[asked_A] @ model.outputs(model.vectors(none_GD, places_G)).T + self.begin
-        errors_AI = errors_AI.softmax(1).neg_()
-        errors_AI[torch.arange(len(asked_A)), targets_A] += 1
-        gradient = errors_AI[:, places_G].sum().item() / len(asked_A)
+        places_G = torch.from_numpy(ghosts_G)
+        none_GD = states_AD.new_zeros(len(ghosts_G), model.config.dim)
+        scores_AI[:, places_G] = states_AD @ model.outputs(model.vectors(none_GD, places_G)).T + self.begin
+        errors_AI = scores_AI.softmax(1).neg_()
+        errors_AI[torch.arange(len(targets_A)), torch.from_numpy(targets_A)] += 1
+        gradient = errors_AI[:, places_G].sum().item() / len(targets_A)
         self._squares += gradient * gradient
         self.begin += _RATE * gradient / (self._squares**0.5 + _EPSILON)
 

@@ -4,8 +4,7 @@ Knows nothing of where examples come from. Legend: T interactions, B histories, 
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from engine.batch import HistoryBatch, joined
 from engine.blending.blend import BlendLearner
 from engine.blending.item_knn import ItemKnn
 from engine.blending.popularity import Popularity
-from engine.blending.scoring import FEATURES, ITEM_KNN_BLEND, TABLES, RecommenderModel, load_scorer
-from engine.blending.selection import best
+from engine.blending.scoring import ITEM_KNN_BLEND, TABLES, RecommenderModel, load_scorer
 from engine.generations import TouchedRows
-from engine.metrics import cold_share, ndcg, rank_for_all, rank_of
+from engine.metrics import cold_share, ndcg
 from engine.network.model import SequenceModel
 from engine.network.training import Trainer
+from engine.online.anchor import Anchor
 from engine.online.checkpoint import Apart
 from engine.online.config import OnlineConfig
 from engine.online.drift import DriftDetector
@@ -29,11 +28,12 @@ from engine.online.examples import Examples, histories_before, states_before
 from engine.online.gate import Decision, Gate
 from engine.online.guards import LossGuard, OutcomeGuard
 from engine.online.newcomers import Newcomers, awaken
-from engine.online.quality import CONTENDERS, MISSED, Quality
+from engine.online.predictions import Asked, Predictions, most_places, predict
+from engine.online.quality import Quality
 from engine.online.replay import Reservoir
+from engine.online.scored import Scored
 from engine.weights import Weights
 
-_LIST = 10
 _VECTORS, _NEIGHBOURS, _SUCCESSORS = (
     ("item_vectors", "item_bias"), ("neighbour_rows", "neighbour_weights"), ("successor_rows", "successor_weights"),
 )  # fmt: skip
@@ -44,27 +44,6 @@ _PARTS = (
     "trainer", "covisits", "successors", "popularity", "blend", "newcomers", "replay", "quality", "guard", "loss_guard",
     "drift",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What came of one batch."""
-
-    ranks: Mapping[str, NDArray[np.int64]]
-    """Rank of each outcome, by contender, counted from 0; MISSED where it could not be proposed."""
-    loss: float
-    offered: int
-    accepted: int
-    """Outcomes that were learned; the others looked made up."""
-    decisions: tuple[Decision, ...] = ()
-    drift: bool = False
-    """Whether this batch showed that the stream has changed."""
-    before_P: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """How often each outcome's item had been an outcome before."""
-    cold_share: float = 0.0
-    """Of the lists of ten: items with fewer than five outcomes so far."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """CPU time by stage."""
 
 
 class OnlineLearner:
@@ -237,48 +216,46 @@ class OnlineLearner:
     def _score(self, examples: Examples) -> Scored:
         places_P = np.flatnonzero(examples.is_outcome_T)
         rows_P = examples.batch.rows_T[places_P].astype(np.int64)
-        targets_P = np.where(rows_P < self.model.rows, rows_P, 0)
         before = histories_before(examples.batch, places_P, self.config.model.length)
         with torch.inference_mode():
             states_PD = states_before(self.model, examples.batch, places_P)
-            features = self.scorer.features(before, states_PD)
-            scores_PI = features.scores(self.scorer.blend)
-            _, best_PK = best(scores_PI, min(_LIST, self.model.rows))
-        cold_U = np.flatnonzero(self.model.cold_I[: self.model.rows])
-        alone_PI = features.model_BI.numpy()
-        if len(cold_U):  # what the sequence model alone makes of them
-            alone_PI = alone_PI.copy()
-            alone_PI[:, cold_U] *= float(self.blend.blend_F[0])
-        found = (
-            rank_of(scores_PI.numpy(), targets_P),
-            rank_of(alone_PI, targets_P),
-            features.sparse[FEATURES.index("covisit") - 2].ranks(targets_P, self.model.rows),
-            rank_for_all(self.popularity.counts(self.model.rows), targets_P),
-        )
-        ranks = {name: np.where(targets_P > 0, each, MISSED) for name, each in zip(CONTENDERS, found, strict=True)}
-        expected_I = self.blend.update(features, scores_PI, torch.from_numpy(targets_P))
-        if self.config.model.text_dim:
-            self.newcomers.expect(cold_U, expected_I.double().numpy()[cold_U] * np.count_nonzero(targets_P))
-            with torch.inference_mode():
-                self.newcomers.learn(self.model, before, states_PD, scores_PI, targets_P, self.generator)
-            self._settle_newcomers(cold_U)
-        self.quality.add(ranks)
-        gains_P = ndcg(ranks["model"], 10)
+        asked = Asked(before, states_PD, np.where(rows_P < self.model.rows, rows_P, 0))
+        predicted = self._predicted(asked)
+        self.quality.add(predicted.ranks)
+        gains_P = ndcg(predicted.ranks["model"], 10)
         decisions = (
-            self.floor.observe(gains_P - ndcg(ranks["item_knn"], 10)),
+            self.floor.observe(gains_P - ndcg(predicted.ranks["item_knn"], 10)),
             self._compare(before, rows_P, gains_P) if self.anchor else None,
         )
         counts_I = self.popularity.counts(self.model.rows).astype(np.float64)
         return Scored(
-            ranks,
+            predicted.ranks,
             loss=0.0,
             offered=0,
             accepted=0,
             decisions=tuple(decision for decision in decisions if decision),
             drift=self.drift.update(gains_P),
-            before_P=counts_I[targets_P],
-            cold_share=cold_share(np.bincount(best_PK.numpy().ravel(), minlength=self.model.rows), counts_I),
+            before_P=counts_I[asked.targets_P],
+            cold_share=cold_share(predicted.shown_I, counts_I),
         )
+
+    def _predicted(self, asked: Asked) -> Predictions:
+        """Predicts, and lets the blend and what cold items are worth learn from it."""
+        model, targets_P, generator = self.model, asked.targets_P, self.generator
+        with_text, drawn_A = self.config.model.text_dim > 0, np.empty(0, np.int64)
+        if with_text:
+            drawn_A = self.newcomers.ask(asked.before, targets_P, most_places(model.rows), generator)
+        predicted = predict(self.scorer, asked, self.popularity.counts(model.rows), drawn_A)
+        self.blend.take(predicted.step)
+        if with_text:
+            cold_U = np.flatnonzero(model.cold_I[: model.rows])
+            expected_I = predicted.step.expected_I.double().numpy()
+            self.newcomers.expect(cold_U, expected_I[cold_U] * np.count_nonzero(targets_P))
+            with torch.inference_mode():
+                states_AD = asked.states_PD[torch.from_numpy(drawn_A)]
+                self.newcomers.learn(model, states_AD, predicted.scores_AI, targets_P[drawn_A], generator)
+            self._settle_newcomers(cold_U)
+        return predicted
 
     def _settle_newcomers(self, rows_U: NDArray[np.int64]) -> None:
         self._touched.add(self.newcomers.settle(self.model, rows_U, float(self.blend.blend_F[0])), _VECTORS)
@@ -288,10 +265,8 @@ class OnlineLearner:
     ) -> Decision | None:
         assert self.anchor
         drawn = np.sort(self.generator.permutation(len(rows_P))[: self.config.compared])
-        scores_BI = self.anchor.scorer.scores(before.select(drawn)).numpy()
-        targets_B = np.where(rows_P[drawn] < scores_BI.shape[1], rows_P[drawn], 0)
-        ranks_B = np.where(targets_B > 0, rank_of(scores_BI, targets_B), MISSED)
-        return self.gate.observe(gains_P[drawn] - ndcg(ranks_B, 10))
+        ranks = self.anchor.ranks(before.select(drawn), rows_P[drawn])
+        return self.gate.observe(gains_P[drawn] - ndcg(ranks, 10))
 
     def _learn(self, examples: Examples) -> float:
         batch, is_outcome_T = examples.batch, examples.is_outcome_T
@@ -336,16 +311,3 @@ class OnlineLearner:
         rows_rate = (optimiser.rows_learning_rate or optimiser.learning_rate) * factor
         self.trainer.config = replace(self.config.training, optimiser=replace(optimiser, learning_rate=rate))
         self.trainer.table_rows.learning_rate = self.trainer.bias_rows.learning_rate = rows_rate
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """Weights that are known to be good, to serve and to go back to."""
-
-    scorer: RecommenderModel
-    state: Apart
-
-    @classmethod
-    def of(cls, learner: OnlineLearner) -> "Anchor":
-        """The learner as it is now."""
-        return cls(load_scorer(learner.weights()), Apart(learner.state()))

@@ -60,8 +60,8 @@ def test_newcomers_begin_with_what_others_have_by_their_past(
     targets = generator.integers(5, ROWS, 200)
     before = HistoryBatch.of_rows(targets[: 200 * held].astype(np.int32), np.full(200, held, np.int32))
     for _ in range(20):
-        scores = torch.full((200, ROWS), past)
-        newcomers.learn(model, before, torch.zeros(200, 8), scores, targets, generator)
-        assert (scores == past).all()
+        drawn = newcomers.ask(before, targets, 200, generator)
+        scores = torch.full((len(drawn), ROWS), past)
+        newcomers.learn(model, torch.zeros(len(drawn), 8), scores, targets[drawn], generator)
     assert np.sign(newcomers.begin) == moved
     assert abs(newcomers.begin) <= 3.5
