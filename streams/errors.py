@@ -43,6 +43,11 @@ class NewerStateError(HeadraceError):
 class ScorerUnavailableError(HeadraceError):
     """The model server is dead, late or answers with an error."""
 
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+        """Nothing is there that could answer anybody."""
+
 
 class NotReadyError(HeadraceError):
     """The worker cannot answer yet."""

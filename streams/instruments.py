@@ -82,6 +82,15 @@ class WorkerInstruments:
         self.scorer_failures = Counter(
             "headrace_scorer_failures", "Requests to Triton that failed or were late.", ["reason"], registry=registry
         )
+        self.fallbacks = Counter(
+            "headrace_fallback_lists",
+            "Lists that the model did not give, by why: late, busy, down, failed, no_time, untrained or behind.",
+            ["reason"],
+            registry=registry,
+        )
+        self.triton_generation = Gauge(
+            "headrace_triton_generation", "Generation of the champion that answered last.", registry=registry
+        )
         self.generation = Gauge("headrace_generation", "Newest generation followed.", registry=registry)
         self.generation_timestamp = Gauge(
             "headrace_generation_timestamp_seconds", "When the newest generation arrived.", registry=registry

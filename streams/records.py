@@ -82,6 +82,12 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     price: float | None = None
     in_stock: bool = True
     attributes: dict[str, Any] = {}  # msgspec copies an empty default
+    brand: str = ""
+    tags: list[str] = []  # msgspec copies an empty default
+    stock: int | None = None
+    """Pieces that can be sold; none left is out of stock."""
+    added: Timestamp | None = None
+    """When it came into the shop."""
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):

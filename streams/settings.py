@@ -73,6 +73,10 @@ class TritonSettings(_Group):
     """Users a request; measured: 32 reach 87 % of in-process speed."""
     candidates: Positive = 128
     """Items asked for a user, before seen, retired and excluded ones are taken out."""
+    max_behind_seconds: PositiveFloat = 60.0
+    """A model that lacks a generation which the worker has had for longer is not asked for lists any more."""
+    serve_untrained: bool = False
+    """Serve a model that was never trained, which gives random items: for measurements without a learner."""
     control_token: SecretStr | None = None
     """Opens Triton's model-control API, which is closed to strangers when set."""
     tls_cafile: Path | None = None
@@ -111,12 +115,18 @@ class ImpressionSettings(_Group):
     """Of a user, kept at once; the oldest makes room."""
 
 
+def _as_filter(value: object) -> object:
+    """Return the name for what was a switch before."""
+    return {"true": "seen", "1": "seen", "false": "none", "0": "none"}.get(str(value).lower(), value)
+
+
 class ServingSettings(_Group):
     """What a list looks like."""
 
     k: Annotated[int, Field(ge=1, le=100)] = 10
-    filter_seen: bool = False
-    """Leave out items of the user's history. Off by default: in many shops people buy again."""
+    filter_seen: Annotated[Literal["none", "bought", "seen"], BeforeValidator(_as_filter)] = "none"
+    """Leave out what the user bought, or all of the history. Nothing by default: in many shops people buy again.
+    Disliked items are left out always."""
     deadline_ms: Positive = 100
     """From reading an event to its list; what is late comes from a lower rung."""
     recommend: bool = True

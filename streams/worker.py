@@ -126,7 +126,7 @@ class Worker:
         """Set the gauges."""
         known = self.catalogue.catalogue
         self.instruments.catalogue_items.set(len(known.rows))
-        self.instruments.retired_items.set(len(known.unavailable_rows))
+        self.instruments.retired_items.set(known.unavailable)
         self.instruments.cached_users.set(len(self.states))
         for partition, size in self.table.size_bytes().items():
             self.instruments.table_bytes.labels(str(partition)).set(size)

@@ -82,7 +82,7 @@ class FakeScorer:
         self.failure: Exception | None = None
         self.late = False
         self.version = 1
-        self.generation = 0
+        self.generation = 9
         self.asked: list[HistoryBatch] = []
         self.slots = {CHAMPION}
         """Those that are filled."""
@@ -91,7 +91,7 @@ class FakeScorer:
         self.asked.append(batch)
         if self.failure or self.late:
             cause = self.failure or TimeoutError()
-            raise ScorerUnavailableError("the fake gives no answer") from cause
+            raise ScorerUnavailableError("the fake gives no answer", gone=self.failure is not None) from cause
         last_B = [
             self._last(batch.rows_T[start : start + n])
             for start, n in zip(batch.offsets_B, batch.lengths_B, strict=True)

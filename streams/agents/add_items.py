@@ -1,16 +1,14 @@
 """items -> rows: every item of the catalogue gets a row, so that it can be recommended before its first click."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 
 from streams.catalogue.catalogue import Catalogue
+from streams.catalogue.item_records import read_item
 from streams.errors import RejectedEventError
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.outputs import Outputs
-from streams.records import MAX_ID_BYTES, Item, decode, decoder
 from streams.settings import Settings
-
-_ITEM: Final = decoder(Item)
 
 
 class AddItems:
@@ -28,7 +26,7 @@ class AddItems:
             delivery = self._outputs.delivery()
             for record in event.message.value:
                 try:
-                    item_id = _item_id(record)
+                    item_id, _ = read_item(record.key, record.value)
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
                     continue
@@ -37,23 +35,3 @@ class AddItems:
             await delivery.seal().acknowledged()
             await stream.ack(event)
             yield None
-
-
-def _item_id(record: Any) -> str:  # noqa: ANN401 - aiokafka's record
-    """Return the id of a valid item; its key must be the same id, because compaction goes by the key."""
-    key = _key(record.key)
-    if record.value is None:  # a tombstone retires the item, and says so by its key alone
-        return key
-    item = decode(_ITEM, record.value)
-    if item.item_id != key:
-        raise RejectedEventError("wrong_type", f"the key {key!r} is not the item_id {item.item_id!r}", "item_id")
-    return key
-
-
-def _key(key: bytes | None) -> str:
-    if not key or len(key) > MAX_ID_BYTES:
-        raise RejectedEventError("missing_field", "an items record needs its item_id as key", "item_id")
-    try:
-        return key.decode()
-    except UnicodeDecodeError as exc:
-        raise RejectedEventError("undecodable", f"the key is not UTF-8 ({exc})", "item_id") from exc

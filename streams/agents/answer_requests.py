@@ -10,7 +10,8 @@ from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.outputs import Outputs
-from streams.lists.ladder import Ladder, Query
+from streams.lists.ladder import Ladder
+from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
 from streams.records import Cause, Recommendation, Request, decode, decoder, encode
 from streams.settings import Settings

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from streams.agents.answers import example, recommendation
 from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Delivery, Outputs
-from streams.lists.ladder import Ladder, Query, RankedList
+from streams.lists.ladder import Ladder, RankedList
+from streams.lists.query import Query
 from streams.records import Cause, encode
 from streams.settings import Settings
 from streams.state.batch_fold import FoldedBatch, Touched

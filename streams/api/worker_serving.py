@@ -12,7 +12,8 @@ from faust.types import TP
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
 from streams.kafka.outputs import Outputs
-from streams.lists.ladder import Ladder, Query
+from streams.lists.ladder import Ladder
+from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
 from streams.records import (
     INTERACTION_TYPES,
@@ -132,8 +133,7 @@ class WorkerServing:
 
     def title(self, item_id: str) -> str | None:
         """Return an item's name, None when no items event gave one."""
-        item = self._catalogue.items.get(item_id)
-        return item.title if item else None
+        return self._catalogue.title(item_id)
 
     def health(self) -> Mapping[str, Any]:
         """Return what the worker is doing, for people."""

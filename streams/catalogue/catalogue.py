@@ -1,51 +1,55 @@
-"""items, rows -> catalogue: what workers and learner know of items.
+"""items, rows -> catalogue: what is known of items, by id and by row."""
 
-An item's row is one plus its rank among the first appearances in the log `rows`: whoever reads the log counts the same,
-so any worker may append an item that it does not know, and an item appended twice changes nothing.
-"""
-
+from streams.catalogue.columns import Columns
+from streams.catalogue.rows import Rows
 from streams.records import Item
 
 
-class Catalogue:
-    """Items by id and by row."""
+class Catalogue(Rows):
+    """Items with a row, and their properties; one thread writes, any may read."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        self.ids: list[str] = [""]
-        """Item id of each row; row 0 is no item."""
-        self.items: dict[str, Item] = {}
-        """Described by an `items` event; an item may have a row and no description."""
-        self.unavailable_rows: set[int] = set()
-        """Retired by a tombstone, or out of stock: never recommended."""
-        self._unavailable_ids: set[str] = set()
+        super().__init__()
+        self.columns = Columns()
+        self.columns.grow(len(self.ids))
+        self.unavailable = 0
+        """Items with a row that cannot be recommended."""
+        self.changes = 0
+        """Rises when an item becomes available or unavailable."""
+        self._waiting: dict[str, Item | None] = {}
+        """Newest description, None of a retired item, of those that have no row yet."""
 
-    def add_row(self, item_id: str) -> None:
-        """Give an item the next row, unless it has one."""
+    def add_row(self, item_id: str) -> int:
+        """Return the item's row: the next one, unless it has one."""
         if item_id in self.rows:
-            return
+            return self.rows[item_id]
         row = len(self.ids)
-        self.ids.append(item_id)
-        self.rows[item_id] = row
-        if item_id in self._unavailable_ids:
-            self.unavailable_rows.add(row)
+        self.columns.grow(row + 1)
+        self.columns.available[row] = True
+        self.changes += 1
+        if item_id in self._waiting:
+            self._describe(row, self._waiting.pop(item_id))
+        return super().add_row(item_id)  # the last step: a reader that finds the row finds what is known of it
 
     def describe(self, item_id: str, item: Item | None) -> None:
         """Take an item's newest description, None to retire it."""
         row = self.rows.get(item_id)
-        if item is None:
-            self.items.pop(item_id, None)
+        if row is None:
+            self._waiting[item_id] = item
         else:
-            self.items[item_id] = item
-        if item is None or not item.in_stock:
-            self._unavailable_ids.add(item_id)
-            if row:
-                self.unavailable_rows.add(row)
-        else:
-            self._unavailable_ids.discard(item_id)
-            self.unavailable_rows.discard(row or 0)
+            self._describe(row, item)
 
-    def title(self, item_id: str) -> str:
-        """Return the item's name for people."""
-        item = self.items.get(item_id)
-        return item.title if item and item.title else item_id
+    def title(self, item_id: str) -> str | None:
+        """Return the item's name for people, None when it has none."""
+        row = self.rows.get(item_id)
+        return self.columns.titles[row] or None if row else None
+
+    def _describe(self, row: int, item: Item | None) -> None:
+        before = bool(self.columns.available[row])
+        if item is None:
+            self.columns.clear(row)
+        else:
+            self.columns.set(row, item)
+        turned = before - bool(self.columns.available[row])
+        self.unavailable += turned
+        self.changes += turned != 0

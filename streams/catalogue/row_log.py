@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from confluent_kafka import Producer
 
-from streams.catalogue.catalogue import Catalogue
+from streams.catalogue.item_records import read_row
+from streams.catalogue.rows import Rows
 from streams.errors import StartError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.readable_topic import ReadableTopic
@@ -18,7 +19,7 @@ class RowLog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._catalogue = Catalogue()
+        self._catalogue = Rows()
         self._topic = ReadableTopic(librdkafka_config(settings), settings.topics.rows)
 
     @property
@@ -41,7 +42,7 @@ class RowLog:
             StartError: Kafka gives nothing more of it.
         """
         for record in self._topic.up_to_now():
-            if item_id := (record.key() or b"").decode(errors="replace"):  # as every other reader of the log has it
+            if item_id := read_row(record.key()):
                 self._catalogue.add_row(item_id)
 
     def append(self, item_ids: Iterable[str]) -> None:

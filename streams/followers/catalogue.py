@@ -7,12 +7,11 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from streams.catalogue.catalogue import Catalogue
+from streams.catalogue.item_records import read_item, read_row
 from streams.errors import RejectedEventError, StartError
 from streams.kafka.clients import librdkafka_config
-from streams.records import Item, decode, decoder
 from streams.settings import Settings
 
-_ITEM: Final = decoder(Item)
 _BATCH: Final = 10_000
 
 
@@ -81,13 +80,11 @@ class CatalogueFollower:
         return {p.topic for p in positions if p.offset >= self._ends[p.topic]}
 
     def _apply(self, record: Message) -> None:
-        item_id = (record.key() or b"").decode(errors="replace")
-        if not item_id:
-            return
         if record.topic() == self._rows:
-            self.catalogue.add_row(item_id)
+            if item_id := read_row(record.key()):
+                self.catalogue.add_row(item_id)
             return
         try:
-            self.catalogue.describe(item_id, decode(_ITEM, record.value()) if record.value() is not None else None)
+            self.catalogue.describe(*read_item(record.key(), record.value()))
         except RejectedEventError:
             return  # the agent that adds items dead-letters it

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,17 @@ class NeighbourTables:
     weights_IK: NDArray[np.float32]
     popularity_I: NDArray[np.float32]
     generation: int
+    untrained: int = 0
+    """The newest generation that had learned nothing: a model of this one or of one before gives random items."""
+
+    @cached_property
+    def order_I(self) -> NDArray[np.int32]:
+        """Rows, the most popular first and equally popular ones by row."""
+        # The bits of floats above 0 rise as they do: one sort of integers takes 30 ms for a million, a stable one 200.
+        keys_I = (~self.popularity_I.view(np.uint32)).astype(np.uint64) << np.uint64(32)
+        keys_I |= np.arange(len(keys_I), dtype=np.uint64)
+        keys_I.sort()
+        return (keys_I & np.uint64(0xFFFFFFFF)).astype(np.int32)
 
 
 class NeighbourFollower:
@@ -56,7 +68,10 @@ class NeighbourFollower:
                 TABLES, (old.rows_IK, old.weights_IK, old.popularity_I) if old else (None, None, None), strict=True
             )
         )
-        self.tables = NeighbourTables(rows_IK, weights_IK, popularity_I, change.generation)
+        untrained = (old.untrained if old else 0) if popularity_I.any() else change.generation
+        tables = NeighbourTables(rows_IK, weights_IK, popularity_I, change.generation, untrained)
+        _ = tables.order_I  # made here: no list waits for it
+        self.tables = tables
 
 
 def _merged(before: NDArray[Any] | None, change: Generation, name: str) -> NDArray[Any]:

@@ -12,14 +12,13 @@ from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from engine.text import TextEncoder
+from streams.catalogue.item_records import read_item
 from streams.catalogue.row_log import RowLog
 from streams.errors import RejectedEventError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.readable_topic import ReadableTopic
-from streams.records import Item, decode, decoder
 from streams.settings import Settings
 
-_ITEM: Final = decoder(Item)
 _AGAIN_SECONDS: Final = 0.1
 """An item whose row no worker has appended yet is looked for again after so long."""
 
@@ -58,14 +57,12 @@ class ItemTexts:
 
     def _take_all(self, records: Iterable[Message]) -> None:
         for record in records:
-            if record.value() is None:
-                continue
             try:
-                item = decode(_ITEM, record.value())
+                item_id, item = read_item(record.key(), record.value())
             except RejectedEventError:
                 continue  # the agent that adds items dead-letters it
-            if record.key() == item.item_id.encode(errors="replace"):  # else it is rejected by everybody
-                self._waiting[item.item_id] = f"{item.title} {item.category} {item.text}"
+            if item is not None:
+                self._waiting[item_id] = f"{item.title} {item.category} {item.text}"
 
     def _placed(self) -> Described:
         """Encode those that have a row; the others go on waiting."""

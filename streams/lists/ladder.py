@@ -1,7 +1,7 @@
 """histories -> lists: Triton, then co-visit, then popular: the first rung that answers in time, and which one it was.
 
-A list is always returned. Where the answering rung has too few items (seen, retired and excluded ones are taken out),
-the next rungs fill it up; every item says what proposed it.
+A list is always returned. Where the answering rung has too few items (disliked, seen, retired and excluded ones are
+taken out), the next rungs fill it up; every item says what proposed it.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 from engine.weights import CHAMPION
@@ -19,14 +18,20 @@ from streams.catalogue.catalogue import Catalogue
 from streams.errors import ScorerUnavailableError
 from streams.followers.neighbours import NeighbourTables
 from streams.instruments import WorkerInstruments
+from streams.lists.admission import Admission, Ticket
+from streams.lists.covisit import covisits
+from streams.lists.freshness import Freshness
+from streams.lists.listing import Listing
+from streams.lists.popular import Popular
+from streams.lists.query import Query
 from streams.records import RecommendedItem
 from streams.settings import Settings
-from streams.state.user_state import Entry, UserState
 from streams.triton.scorer import Proposals
 
-RUNGS: Final = ("triton", "covisit", "popular")
-_RETRY_SECONDS: Final = 0.2
-"""After a failure Triton is asked again once in so long, so that a dead one costs no list its deadline."""
+RUNGS: Final = {"sequence": "triton", "covisit": "covisit", "popular": "popular"}
+"""By what proposes their items, from the top down."""
+_PATIENCE_SECONDS: Final = 1.0
+"""A late answer is waited for so long, though no list needs it any more: it tells what the server can do."""
 
 
 class Scorer(Protocol):
@@ -46,26 +51,6 @@ class Neighbours(Protocol):
     @property
     def tables(self) -> NeighbourTables | None:
         """The newest."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One list that is wanted."""
-
-    history: Sequence[Entry]
-    k: int
-    exclude: frozenset[str] = frozenset()
-    user_id: str = ""
-    """As stored: it decides which slot answers."""
-    kept: Sequence[Entry] = ()
-    """Purchases and dislikes that the history holds no more."""
-
-    @classmethod
-    def of(cls, state: UserState | None, k: int, user_id: str, exclude: frozenset[str] = frozenset()) -> "Query":
-        """Return the query of a user as the state is now; without a state, of one who did nothing yet."""
-        if state is None:
-            return cls([], k, exclude, user_id)
-        return cls(state.history(), k, exclude, user_id, state.kept())
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,10 @@ class Ladder:
         self._timeout_seconds = settings.triton.timeout_ms / 1000
         self._filter_seen = settings.serving.filter_seen
         self._instruments = instruments
-        self._closed_until = 0.0
+        self._admission = Admission()
+        self._freshness = Freshness(settings.triton.max_behind_seconds, serve_untrained=settings.triton.serve_untrained)
+        self._popular = Popular(catalogue)
+        self._asking: set[asyncio.Task[Proposals | None]] = set()
 
     async def recommend(self, queries: Sequence[Query], seconds_left: float) -> list[RankedList]:
         """Return a list for each query, in order; seconds_left is what remains of their deadline."""
@@ -118,7 +106,7 @@ class Ladder:
         row = self._catalogue.rows.get(item_id)
         if row is None:
             return None
-        listing = _Listing(k, self._unavailable({row}), self._catalogue.ids)
+        listing = Listing(k, {row}, self._catalogue)
         tables = self._neighbours.tables
         if tables is not None and row < len(tables.rows_IK):
             listing.add("covisit", tables.rows_IK[row], tables.weights_IK[row])
@@ -135,50 +123,87 @@ class Ladder:
             at: (answer, number)
             for some, answer in zip(places.values(), scored, strict=True)
             for number, at in enumerate(some)
+            if answer is not None and number < len(answer.rows_BK)
         }
-        return [self._list(query, *answers[at]) for at, query in enumerate(queries)]
+        return [self._list(query, *answers.get(at, (None, 0))) for at, query in enumerate(queries)]
 
     async def _ask(self, queries: Sequence[Query], seconds_left: float, slot: str) -> Proposals | None:
-        now = time.monotonic()
+        """Return what the model proposes for the first queries, as many as it can answer in time."""
         timeout = min(self._timeout_seconds, seconds_left)
-        if timeout <= 0 or now < self._closed_until:
+        if timeout <= 0:
+            self._fall("no_time", len(queries))
             return None
-        self._closed_until = now + _RETRY_SECONDS if self._closed_until else 0.0  # one probe at a time while it is down
-        batch = HistoryBatch.of([self._rows(query.history) for query in queries])
+        ticket = self._admission.admit(len(queries), timeout)
+        if ticket.users < len(queries):
+            self._fall(ticket.refusal, len(queries) - ticket.users)
+        if not ticket.users:
+            return None
+        batch = HistoryBatch.of([self._history(query) for query in queries[: ticket.users]])
+        asking = asyncio.create_task(self._answered(batch, slot, ticket))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        await asyncio.wait([asking], timeout=timeout)
+        if not asking.done():
+            self._instruments.scorer_failures.labels("TimeoutError").inc()
+            self._fall("late", ticket.users)
+            return None
+        return self._counted(asking.result(), ticket.users)
+
+    async def _answered(self, batch: HistoryBatch, slot: str, ticket: Ticket) -> Proposals | None:
+        """Ask, and let the admission learn from the answer, also when it is late."""
         try:
-            scored = await self._scorer.top_k(batch, self._candidates, timeout, slot)
+            answer = await self._scorer.top_k(batch, self._candidates, _PATIENCE_SECONDS, slot)
         except ScorerUnavailableError as exc:
-            self._closed_until = time.monotonic() + _RETRY_SECONDS
+            self._admission.failed(ticket, gone=exc.gone)
             self._instruments.scorer_failures.labels(type(exc.__cause__).__name__).inc()
             return None
-        self._closed_until = 0.0
-        return scored
+        except BaseException:
+            self._admission.failed(ticket, gone=False)
+            raise
+        self._admission.answered(ticket)
+        return answer
 
-    def _rows(self, history: Sequence[Entry]) -> tuple[list[int], list[int], list[int]]:
+    def _counted(self, answer: Proposals | None, lists: int) -> Proposals | None:
+        """Return an answer that counts."""
+        if answer is None:
+            self._fall("failed", lists)
+            return None
+        if answer.slot == CHAMPION:
+            self._instruments.triton_generation.set(answer.generation)
+        fault = self._freshness.fault(answer, self._neighbours.tables, time.monotonic())
+        if fault:
+            self._fall(fault, lists)
+        return None if fault else answer
+
+    def _fall(self, reason: str, lists: int) -> None:
+        self._instruments.fallbacks.labels(reason).inc(lists)
+
+    def _history(self, query: Query) -> tuple[list[int], list[int], list[int]]:
         row_of = self._catalogue.rows.get
         return (
-            [row_of(entry.item_id, 0) for entry in history],
-            [entry.type for entry in history],
-            [entry.timestamp // 1000 for entry in history],
+            [row_of(entry.item_id, 0) for entry in query.history],
+            [entry.type for entry in query.history],
+            [entry.timestamp // 1000 for entry in query.history],
         )
 
     def _list(self, query: Query, scored: Proposals | None, at: int) -> RankedList:
-        row_of = self._catalogue.rows.get
-        left_out = {row_of(item_id, 0) for item_id in query.exclude}
-        if self._filter_seen:
-            left_out |= {row_of(entry.item_id, 0) for entry in query.history}
-        listing = _Listing(query.k, self._unavailable(left_out), self._catalogue.ids)
-        tables = self._neighbours.tables
+        row_of, tables = self._catalogue.rows.get, self._neighbours.tables
+        disliked = query.disliked()
+        left_out = {row_of(item_id, 0) for item_id in query.left_out(disliked, self._filter_seen)}
+        listing = Listing(query.k, left_out, self._catalogue)
         if scored is not None:
             listing.add("sequence", scored.rows_BK[at], scored.scores_BK[at])
         if not listing.full and tables is not None:
-            listing.add("covisit", *_covisits(self._rows(query.history)[0], tables, self._candidates))
-        if not listing.full:
-            listing.add("popular", *self._popular(tables))
-        rung = "triton" if scored else (listing.items[0].source if listing.items else "popular")
-        version = scored.version if scored else 0
-        generation = scored.generation if scored else (tables.generation if tables else 0)
-        return RankedList(listing.items, rung, version, generation, scored.slot if scored else CHAMPION)
+            liked = [row_of(entry.item_id, 0) for entry in query.history if entry.item_id not in disliked]
+            listing.add("covisit", *covisits(liked, tables, self._candidates))
+        for candidates in self._popular.candidates(tables):
+            if listing.full:
+                break
+            listing.add("popular", *candidates)
+        rung = RUNGS[listing.items[0].source] if listing.items else "triton" if scored else "popular"
+        if scored is None or rung != "triton":
+            return RankedList(listing.items, rung, 0, tables.generation if tables else 0)
+        return RankedList(listing.items, rung, scored.version, scored.generation, scored.slot)
 
     def _count_touched(self, lists: Sequence[RankedList]) -> None:
         tables, row_of = self._neighbours.tables, self._catalogue.rows
@@ -188,55 +213,3 @@ class Ladder:
         touched = np.count_nonzero(tables.popularity_I[rows[rows < len(tables.popularity_I)]])
         self._instruments.listed_items.labels("yes").inc(touched)
         self._instruments.listed_items.labels("no").inc(len(rows) - touched)
-
-    def _unavailable(self, left_out: set[int]) -> set[int]:
-        return left_out | self._catalogue.unavailable_rows | {0}
-
-    def _popular(self, tables: NeighbourTables | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the most popular rows; before the first generation, the catalogue from its beginning."""
-        if tables is None:
-            rows = np.arange(1, min(len(self._catalogue.ids), self._candidates + 1), dtype=np.int32)
-            return rows, np.zeros(len(rows), np.float32)
-        count = min(self._candidates, len(tables.popularity_I))
-        best = np.sort(np.argpartition(-tables.popularity_I, count - 1)[:count])  # equally popular ones by row
-        best = best[np.argsort(-tables.popularity_I[best], kind="stable")]
-        return best.astype(np.int32), tables.popularity_I[best]
-
-
-class _Listing:
-    """A list being filled."""
-
-    def __init__(self, k: int, left_out: set[int], ids: Sequence[str]) -> None:
-        self.items: list[RecommendedItem] = []
-        self._k = k
-        self._taken = left_out
-        self._ids = ids
-
-    @property
-    def full(self) -> bool:
-        return len(self.items) >= self._k
-
-    def add(self, source: str, rows: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
-        """Take from rows, best first, what the list still needs."""
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            if self.full:
-                return
-            if row in self._taken or not 0 < row < len(self._ids):
-                continue
-            self._taken.add(row)
-            self.items.append(RecommendedItem(self._ids[row], round(score, 4), source))
-
-
-def _covisits(
-    rows: Sequence[int], tables: NeighbourTables, count: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the rows nearest to a history; each step back in it counts 0.9 of the one after."""
-    recent = np.asarray([row for row in rows[-20:] if 0 < row < len(tables.rows_IK)], np.int64)
-    decay = 0.9 ** np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
-    found = tables.rows_IK[recent].ravel()
-    weights = (tables.weights_IK[recent] * decay[:, None]).ravel()
-    candidates, where = np.unique(found, return_inverse=True)
-    scores = np.bincount(where, weights, len(candidates)).astype(np.float32)
-    best = np.argsort(-scores, kind="stable")[:count]
-    best = best[scores[best] > 0]
-    return candidates[best].astype(np.int32), scores[best]

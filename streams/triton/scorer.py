@@ -60,7 +60,9 @@ class TritonScorer:
                     *(self._ask(part, k, timeout_seconds, slot) for part in parts or [batch])
                 )
         except (InferenceServerException, TimeoutError) as exc:
-            raise ScorerUnavailableError(f"Triton at {self._url} gives no answer: {str(exc) or 'too late'}.") from exc
+            raise ScorerUnavailableError(
+                f"Triton at {self._url} gives no answer: {str(exc) or 'too late'}.", gone=_is_gone(exc)
+            ) from exc
         # A generation may have come between two parts: the older one is what all of them have at least.
         return Proposals(
             np.concatenate([answer.rows_BK for answer in answers]),
@@ -115,6 +117,11 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", _LARGEST_BYTES),
         ("grpc.enable_http_proxy", 0),
     ]
+
+
+def _is_gone(exc: Exception) -> bool:
+    """Whether there is no connection; a server that refuses one request, or is late with it, may answer the next."""
+    return isinstance(exc, InferenceServerException) and exc.status() == "StatusCode.UNAVAILABLE"
 
 
 def _tensor(name: str, values: NDArray[Any]) -> InferInput:

@@ -32,6 +32,7 @@ class Stack:
             "HEADRACE_BROKER": broker,
             "HEADRACE_DATA_DIR": str(folder),
             "HEADRACE_TRITON__URL": triton,
+            "HEADRACE_TRITON__SERVE_UNTRAINED": "true",
             "HEADRACE_HTTP__PORT": str(self.port),
             "HEADRACE_LEARNER_METRICS_PORT": str(free_port()),
         }

@@ -164,6 +164,7 @@ class Deployment:
             "HEADRACE_WORKER_ID": name,
             "HEADRACE_HTTP__PORT": str(port),
             "HEADRACE_TRITON__URL": f"127.0.0.1:{free_port()}",
+            "HEADRACE_TRITON__SERVE_UNTRAINED": "true",  # the session's Triton serves a seed
             **self.environment,
             **settings,
         }

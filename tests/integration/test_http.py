@@ -51,6 +51,7 @@ def workers(count: int, broker: LocalBroker, triton: LocalTriton, folder: Path, 
                 "HEADRACE_HTTP__TOKENS": json.dumps({"secret": ["events", "read"]}),
                 "HEADRACE_TRITON__URL": triton.address,
                 "HEADRACE_TRITON__TIMEOUT_MS": "2000",
+                "HEADRACE_TRITON__SERVE_UNTRAINED": "true",
                 "HEADRACE_SERVING__DEADLINE_MS": "5000",
                 **more,
             }

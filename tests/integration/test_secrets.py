@@ -32,6 +32,7 @@ def environment(secure_broker: SecureBroker, tmp_path: Path) -> dict[str, str]:
         "LEARNER__PRESET": "tiny",
         "TRITON__URL": f"127.0.0.1:{free_port()}",
         "TRITON__CONTROL_TOKEN": CONTROL,
+        "TRITON__SERVE_UNTRAINED": "true",
         "HTTP__TOKENS": json.dumps({TOKEN: ["admin"]}),
         "PSEUDONYM_KEY": KEY,
         **{name: str(free_port()) for name in ports},

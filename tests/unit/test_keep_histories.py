@@ -19,7 +19,8 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lease import Lease
 from streams.kafka.outputs import NotAcknowledgedError
 from streams.kafka.unpacking import Records
-from streams.lists.ladder import Query, RankedList
+from streams.lists.ladder import RankedList
+from streams.lists.query import Query
 from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
 from streams.settings import Settings
 from streams.state.batch_fold import BatchFold

@@ -1,6 +1,8 @@
 """A list always comes: from the first rung that answers in time, filled by those below, marked with what gave it."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -8,14 +10,19 @@ from prometheus_client import CollectorRegistry
 
 from engine.weights import CHALLENGER, CHAMPION
 from streams.catalogue.catalogue import Catalogue
+from streams.followers.neighbours import NeighbourTables
 from streams.instruments import WorkerInstruments
-from streams.lists.ladder import Ladder, NeighbourTables, Query, RankedList
-from streams.records import Item
+from streams.lists.ladder import Ladder, RankedList
+from streams.lists.query import Query
+from streams.records import TYPE_CODES, Item
 from streams.settings import Settings
 from streams.state.user_state import Entry
+from streams.triton.scorer import Proposals
 from tests.fakes import FakeScorer
 
 ITEMS = 8
+VIEW: Final = TYPE_CODES["view"]
+DISLIKE: Final = TYPE_CODES["dislike"]
 
 
 class Tables:
@@ -38,6 +45,10 @@ class Bench:
             self.catalogue.add_row(f"i{number}")
         self.instruments = WorkerInstruments(CollectorRegistry())
         self.ladder = Ladder(self.scorer, self.neighbours, self.catalogue, Settings(**settings), self.instruments)  # type: ignore[arg-type]
+
+    def fallbacks(self, reason: str) -> float:
+        found = self.instruments.registry.get_sample_value("headrace_fallback_lists_total", {"reason": reason})
+        return found or 0.0
 
     async def ask(self, *history: str, k: int = 3, exclude: Sequence[str] = (), seconds: float = 1.0) -> RankedList:
         entries = [Entry(item_id, 2, 1000 * at) for at, item_id in enumerate(history)]
@@ -100,14 +111,14 @@ async def test_retired_excluded_and_unknown_items_are_left_out_of_every_rung() -
     assert ids(await bench.ask("i2", k=8, exclude=["i4"])) == ["i7", "i1", "i2", "i6", "i8"]
 
 
-@pytest.mark.parametrize(("setting", "expected"), [(True, ["i4", "i5", "i6"]), (False, ["i3", "i4", "i5"])])
-async def test_what_was_seen_is_left_out_when_the_setting_says_so(setting: bool, expected: list[str]) -> None:  # noqa: FBT001 - it is one
+@pytest.mark.parametrize(("setting", "expected"), [("seen", ["i4", "i5", "i6"]), ("none", ["i3", "i4", "i5"])])
+async def test_what_was_seen_is_left_out_when_the_setting_says_so(setting: str, expected: list[str]) -> None:
     assert ids(await Bench(serving={"filter_seen": setting}).ask("i3", "i2")) == expected
 
 
 async def test_after_a_failure_only_one_list_at_a_time_tries_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     bench, now = Bench(), [100.0]
-    monkeypatch.setattr("streams.lists.ladder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.lists.admission.time.monotonic", lambda: now[0])
     bench.scorer.failure = ConnectionError()
     await bench.ask("i1")
     await bench.ask("i1")
@@ -130,6 +141,67 @@ async def test_many_users_are_asked_for_in_batches_and_answered_in_order() -> No
     rankings = await bench.ladder.recommend(queries, 1.0)
     assert [len(batch) for batch in bench.scorer.asked] == [3, 3, 2]
     assert [ids(ranking) for ranking in rankings] == [[f"i{(number + 1) % ITEMS + 1}"] for number in range(8)]
+
+
+# B.8: with Triton away a disliked item was number 1, by the neighbours of the other and as its own.
+@pytest.mark.parametrize("fault", [None, ConnectionError()])
+async def test_a_disliked_item_is_on_no_rung_and_no_neighbours_come_from_it(fault: Exception | None) -> None:
+    bench = Bench()
+    bench.scorer.failure = fault
+    history = [Entry("i2", VIEW, 0), Entry("i7", DISLIKE, 1000), Entry("i5", DISLIKE, 2000), Entry("i1", DISLIKE, 3000)]
+    [ranking] = await bench.ladder.recommend([Query(history, 8, kept=[Entry("i4", DISLIKE, 0)])], 1.0)
+    assert not {"i1", "i4", "i5", "i7"} & set(ids(ranking))
+    assert len(ranking.items) == 4
+    if fault:  # i7 and i3 are taken with i2, i6 and i7 with i1
+        assert [(item.item_id, item.source) for item in ranking.items[:2]] == [("i3", "covisit"), ("i2", "popular")]
+
+
+async def test_when_all_that_the_model_proposes_is_retired_the_list_is_full_and_says_what_gave_it() -> None:
+    bench = Bench(triton={"candidates": 10})
+    bench.scorer.rows = 3
+    for number in (1, 2):
+        bench.catalogue.describe(f"i{number}", None)
+    ranking = await bench.ask("i1", k=4)
+    assert ids(ranking) == ["i6", "i7", "i5", "i4"]
+    assert (ranking.rung, ranking.version, ranking.generation) == ("covisit", 0, 9)
+
+
+# A.10: one late answer closed Triton for everybody for 200 ms.
+async def test_after_a_late_answer_the_next_list_is_the_models() -> None:
+    bench = Bench()
+    bench.scorer.late = True
+    assert (await bench.ask("i1")).rung == "covisit"
+    bench.scorer.late = False
+    assert [(await bench.ask("i1")).rung for _ in range(3)] == ["triton"] * 3
+
+
+async def test_a_list_does_not_wait_for_a_late_answer_and_the_server_gets_no_more_meanwhile() -> None:
+    bench = Bench(triton={"timeout_ms": 20})
+    answer, gate = bench.scorer.top_k, asyncio.Event()
+
+    async def held(*args: Any) -> Proposals:
+        await gate.wait()
+        return await answer(*args)
+
+    bench.scorer.top_k = held  # type: ignore[method-assign]
+    rankings = [await bench.ask("i1") for _ in range(40)]
+    assert {ranking.rung for ranking in rankings} == {"covisit"}
+    assert bench.fallbacks("late") + bench.fallbacks("busy") == 40
+    assert bench.fallbacks("busy") > 20
+    gate.set()
+    await asyncio.gather(*bench.ladder._asking)
+    assert (await bench.ask("i1")).rung == "triton"
+
+
+@pytest.mark.parametrize(("generation", "reason"), [(0, "untrained"), (9, None)])
+async def test_a_model_that_was_never_trained_gives_no_list(generation: int, reason: str | None) -> None:
+    # C.1: generation 0 won against co-visits of generation 9.
+    bench = Bench()
+    bench.scorer.generation = generation
+    ranking = await bench.ask("i2")
+    assert ranking.rung == ("covisit" if reason else "triton")
+    assert bench.fallbacks("untrained") == bool(reason)
+    assert bench.instruments.triton_generation._value.get() == generation
 
 
 def test_similar_items_are_the_neighbours_that_can_be_had() -> None:

@@ -108,7 +108,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     (tmp_path / "headrace.toml").write_text("broker = 'file:1'\n[serving]\nk = 20\nfilter_seen = true\n")
     monkeypatch.setenv("HEADRACE_SERVING__K", "30")
     settings = load_settings()
-    assert (settings.broker, settings.serving.k, settings.serving.filter_seen) == ("file:1", 30, True)
+    assert (settings.broker, settings.serving.k, settings.serving.filter_seen) == ("file:1", 30, "seen")
     assert settings.serving.deadline_ms == 100
 
 

@@ -10,7 +10,8 @@ from faust.types import TP
 from streams.api.worker_serving import WorkerServing
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
-from streams.lists.ladder import Query, RankedList
+from streams.lists.ladder import RankedList
+from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
 from streams.records import RecommendedItem
 from streams.settings import Settings, StateSettings
