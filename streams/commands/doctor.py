@@ -23,6 +23,7 @@ _PACKAGES: Final = (
     "headrace",
     "faust-streaming",
     "confluent-kafka",
+    "cramjam",
     "kafka-python",
     "rocksdict",
     "tritonclient",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from threading import Thread
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import HeadraceError
 from streams.kafka.clients import librdkafka_config
@@ -25,7 +25,7 @@ class NotAcknowledgedError(HeadraceError):
 class Delivery:
     """Records sent together. Await it after `seal`: it ends when Kafka has acknowledged all of them."""
 
-    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "last_offset", "sent")
+    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "_topic", "last_offset", "sent")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -33,6 +33,7 @@ class Delivery:
         self._acknowledged = 0
         self._expected = -1
         self._failure: KafkaError | None = None
+        self._topic = ""
         self.sent = 0
         """Records, so far."""
         self.last_offset = -1
@@ -48,7 +49,7 @@ class Delivery:
     def on_delivery(self, failure: KafkaError | None, record: Message) -> None:
         """Take one acknowledgement; runs in the producer's thread."""
         if failure is not None:
-            self._failure = failure
+            self._failure, self._topic = failure, record.topic()
         else:
             self.last_offset = max(self.last_offset, record.offset())
         self._acknowledged += 1
@@ -64,9 +65,7 @@ class Delivery:
         """
         await self._done
         if self._failure is not None:
-            raise NotAcknowledgedError(
-                f"Kafka did not acknowledge a record ({self._failure.str()}); check the brokers. It will be read again."
-            )
+            raise _not_acknowledged(self._topic, self._failure)
         return self.last_offset
 
     def _finish(self) -> None:
@@ -84,7 +83,7 @@ class Outputs:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
-                compression_type="none",  # aiokafka reads no lz4 without cramjam: such a batch would stop every worker
+                compression_type="none",  # records of a moment: a few hundred bytes, where there is little to gain
                 partitioner="murmur2_random",  # Java's, which is what most producers of events use
                 message_timeout_ms=int(timeout_seconds * 1000),
                 message_max_bytes=16 * 1024 * 1024,
@@ -110,13 +109,19 @@ class Outputs:
         partition: int = -1,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Hand one record to the producer. A full queue blocks: that is how a slow Kafka slows the worker."""
+        """Hand one record to the producer. A full queue blocks: that is how a slow Kafka slows the worker.
+
+        Raises:
+            NotAcknowledgedError: the record is too large for any topic of Headrace's.
+        """
         extra: dict[str, Any] = {"headers": list(headers)} if headers else {}
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, delivery.on_delivery, **extra)
             except BufferError:
                 self._producer.poll(0.01)
+            except KafkaException as exc:
+                raise _not_acknowledged(topic, exc.args[0]) from exc
             else:
                 delivery.sent += 1
                 return
@@ -130,3 +135,13 @@ class Outputs:
     def _poll(self) -> None:
         while self._running:
             self._producer.poll(_POLL_SECONDS)
+
+
+def _not_acknowledged(topic: str, failure: KafkaError) -> NotAcknowledgedError:
+    """Return a sentence that names the topic: one that takes too little is not a broker that is away."""
+    remedy = "check the brokers"
+    if failure.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        remedy = f"raise max.message.bytes of {topic}"
+    return NotAcknowledgedError(
+        f"Kafka did not acknowledge a record of {topic} ({failure.str()}); {remedy}. What caused it will be read again."
+    )

@@ -48,9 +48,9 @@ def to_the_end(consumer: Consumer) -> Iterator[Message]:
     """Yield the records up to what is the end now; none of a topic that does not exist.
 
     Raises:
-        StartError: Kafka does not answer.
+        StartError: Kafka gives nothing for a while; it says what the client was told last.
     """
-    deadline = time.monotonic() + _SILENT_SECONDS
+    why, deadline = "", time.monotonic() + _SILENT_SECONDS
     while time.monotonic() < deadline:
         message = consumer.poll(_POLL_SECONDS)  # consume(1000) would wait for so many, or for the whole timeout
         if message is None:
@@ -61,4 +61,7 @@ def to_the_end(consumer: Consumer) -> Iterator[Message]:
             yield message
         elif error.code() in _NOTHING_MORE:
             return
-    raise StartError("Kafka does not answer; check the broker, HEADRACE_BROKER and the HEADRACE_KAFKA__… settings.")
+        else:
+            why = error.str()
+    found = f"gives no records ({why})" if why else "does not answer"
+    raise StartError(f"Kafka {found}; check the broker, HEADRACE_BROKER and the HEADRACE_KAFKA__… settings.")

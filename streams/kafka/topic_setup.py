@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from streams.errors import StartError
 from streams.kafka.clients import librdkafka_config
+from streams.kafka.refusals import refusal
 from streams.settings import Settings
 from streams.topics import SPECS, TopicSpec
 
@@ -51,10 +52,7 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
         _wait_for_leaders(settings, _partitions(settings, present, existing), timeout_seconds)
         configs = _configs(admin, [settings.topics.named(spec.name) for spec in present])
     except KafkaException as exc:
-        raise StartError(
-            f"Kafka at {settings.broker} does not answer ({exc.args[0].str()}); start it (`headrace broker`) or "
-            "correct HEADRACE_BROKER and the HEADRACE_KAFKA__… security settings."
-        ) from exc
+        raise refusal(settings, exc) from exc
     return [_state(settings, spec, existing, configs, created=create and spec in missing) for spec in SPECS]
 
 
