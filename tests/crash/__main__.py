@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.crash.campaign import Campaign, Report
+from tests.crash.data_faults import small_disk, take_disk_away
 from tests.crash.faults import at_random
 from tests.crash.roles import Deployment
 
@@ -33,10 +34,17 @@ def main() -> int:
     names = given.only.split(",") if given.only else []
     faults = iter(lambda: rng.choice(names), None) if names else at_random(rng)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="headrace-crash-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not small_disk(folder):
+        print("no full disks: this machine mounts no disk in memory", file=sys.stderr)  # noqa: T201 - for people
     report = Campaign(Deployment(folder, mutant=given.mutant), given.rate, seed).run(
         faults, given.kills, given.minutes * 60
     )
     _show(report)
+    if report.ok:
+        take_disk_away(folder)
+    else:
+        print(f"logs and data: {folder}")  # noqa: T201 - for people
     if report.ok and not given.folder:
         shutil.rmtree(folder, ignore_errors=True)
     if given.report:

@@ -72,7 +72,7 @@ class Campaign:
         try:
             self._start(settings)
             feed = Feed(settings, self.rate, self.seed, passing=self.passing)
-            injected = Faults(self.deployment, random.Random(self.seed))
+            injected = Faults(self.deployment, random.Random(self.seed), settings, feed)
             feed.start()
             self._inject(injected, faults, kills, seconds)
             self._settle(injected)
@@ -140,14 +140,14 @@ class Campaign:
         """Wait until everything is committed and learned; return what is not."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         left = ""
-        events = None
+        ends = None
         while time.monotonic() < deadline:
             for _ in range(10):
                 self._tick(None)
             try:
-                events = events or sum(1 for _ in count.records(settings, "interactions"))
-                uncommitted = count.uncommitted(settings)
-                unlearned = events - count.learned_count(settings.data_dir) if self.deployment.learner else 0
+                ends = ends or count.ends(settings)
+                uncommitted = count.uncommitted(settings, ends)
+                unlearned = ends.events - count.learned_count(settings.data_dir) if self.deployment.learner else 0
                 if not uncommitted and unlearned <= 0:
                     return ""
                 left = f"uncommitted by partition {uncommitted}, not learned {unlearned}"
@@ -165,7 +165,8 @@ class Campaign:
         if self.cold:
             places["recovered"] = self._recovered(events, feed.start_ms)
         given = count.answers(settings, events)
-        verdicts = {place: count.judge(events, found) for place, found in places.items()}
+        length = int(self.deployment.environment["HEADRACE_STATE__HISTORY_LENGTH"])
+        verdicts = {place: count.judge(events, found, length) for place, found in places.items()}
         logs = [worker.log_file for worker in self.deployment.workers]
         failovers = count.failovers(events, given, injected, logs)
         alone = [seconds for of_kind in failovers.alone.values() for seconds in of_kind]
@@ -177,6 +178,8 @@ class Campaign:
             "users": len(events.by_user),
             "lost": len(lost),
             "doubled": max(verdict.doubled for verdict in verdicts.values()),
+            "of_aborted_transactions": max(verdict.phantoms for verdict in verdicts.values()),
+            "dead_letters_missing": len(feed.rejected - count.dead_lettered(settings)),
             "misplaced_users": max(verdict.misplaced for verdict in verdicts.values()),
             "unanswered": given.unanswered,
             "answers": given.distinct,
@@ -198,7 +201,9 @@ class Campaign:
             report.problems.append(f"event {number} at {events.offset_of[number]} is not in {', '.join(missing_in)}")
         if feed.sent != len(events):
             report.problems.append(f"the feed sent {feed.sent} events and Kafka has {len(events)}")
-        for name in ("lost", "doubled", "misplaced_users", "unanswered"):
+        for name in (
+            "lost", "doubled", "of_aborted_transactions", "dead_letters_missing", "misplaced_users", "unanswered",
+        ):  # fmt: skip
             if report.figures[name]:
                 report.problems.append(f"{report.figures[name]} {name.replace('_', ' ')}")
         self._count_learned(report, settings, events)

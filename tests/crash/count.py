@@ -67,6 +67,8 @@ class Verdict:
 
     lost: set[int] = field(default_factory=set)
     doubled: int = 0
+    phantoms: int = 0
+    """Events held that Kafka does not have: their transaction was aborted."""
     misplaced: int = 0
     """Users whose events are all there, in another order."""
 
@@ -99,7 +101,10 @@ def accepted(settings: Settings, start_ms: int) -> Accepted:
     """Return the events on the topic."""
     result = Accepted()
     for record in records(settings, "interactions"):
-        event = _INTERACTION.decode(record.value())
+        try:
+            event = _INTERACTION.decode(record.value())
+        except msgspec.ValidationError:
+            continue  # it must be a dead letter
         number = int(event.timestamp) - start_ms
         position = (record.partition(), record.offset())
         if number in result.offset_of:
@@ -121,12 +126,13 @@ def histories_in_changelog(settings: Settings, start_ms: int) -> Histories:
     }
 
 
-def judge(events: Accepted, found: Histories) -> Verdict:
-    """Compare histories with the events that should be in them."""
+def judge(events: Accepted, found: Histories, length: int) -> Verdict:
+    """Compare histories, each of so many events at most, with the events that should be in them."""
     verdict = Verdict()
-    for user, numbers in events.by_user.items():
-        held = found.get(user, [])
+    for user, sent in events.by_user.items():
+        held, numbers = found.get(user, []), sent[-length:]
         counts = Counter(held)
+        verdict.phantoms += len(counts.keys() - set(sent))
         missing = [number for number in numbers if number not in counts]
         verdict.lost.update(missing)
         doubled = sum(counts.values()) - len(counts)
@@ -244,16 +250,42 @@ def _ready(logs: Iterable[Path]) -> list[_Ready]:
     return sorted(found, key=lambda line: line.at)
 
 
-def uncommitted(settings: Settings) -> dict[int, int]:
+@dataclass
+class Ends:
+    """Where the interactions end: after the last event, not after the marks of transactions that follow it."""
+
+    events: int = 0
+    offsets: dict[int, int] = field(default_factory=dict)
+    """By partition."""
+
+
+def ends(settings: Settings) -> Ends:
+    """Read all interactions."""
+    result = Ends()
+    for record in records(settings, "interactions"):
+        result.events += b'"no such"' not in record.value()[:200]
+        result.offsets[record.partition()] = record.offset() + 1
+    return result
+
+
+def dead_lettered(settings: Settings) -> set[str]:
+    """Return the keys of the dead letters."""
+    return {record.key().decode() for record in records(settings, "dead-letters")}
+
+
+def uncommitted(settings: Settings, end: Ends) -> dict[int, int]:
     """Return how many interactions of each partition the workers have not committed, where there are any."""
     consumer = _consumer(settings, settings.topics.workers)
     try:
         parts = _partitions(consumer, settings.topics.interactions)
         committed = {p.partition: max(p.offset, 0) for p in consumer.committed(parts, 5.0)}
-        ends = {p.partition: consumer.get_watermark_offsets(p, 5.0)[1] for p in parts}
     finally:
         consumer.close()
-    return {partition: end - committed[partition] for partition, end in ends.items() if end > committed[partition]}
+    return {
+        partition: offset - committed[partition]
+        for partition, offset in end.offsets.items()
+        if offset > committed[partition]
+    }
 
 
 def records(settings: Settings, topic: str) -> Iterator[Message]:

@@ -10,6 +10,9 @@ from typing import Final
 
 import psutil
 
+from streams.settings import Settings
+from tests.crash.data_faults import DataFaults
+from tests.crash.feed import Feed
 from tests.crash.roles import Deployment, Role
 
 FREEZE_SECONDS: Final = (7.0, 10.0)
@@ -37,10 +40,14 @@ class Faults:
     Args:
         deployment: what they are done to.
         rng: picks who and how long.
+        settings: of the deployment.
+        feed: what is sent to it.
     """
 
     deployment: Deployment
     rng: random.Random
+    settings: Settings
+    feed: Feed
     done: dict[str, int] = field(default_factory=dict)
     outages: list[Outage] = field(default_factory=list)
     broker_outages: list[tuple[float, float]] = field(default_factory=list)
@@ -52,7 +59,7 @@ class Faults:
 
     def inject(self, name: str) -> bool:
         """Do the fault of that name, unless there is nothing to do it to now."""
-        applied = bool(getattr(self, name)())
+        applied = bool(getattr(self if hasattr(self, name) else self._data, name)())
         if applied and name.startswith(("worker", "move")):
             self.moves.append(time.time())
         if applied:
@@ -65,6 +72,9 @@ class Faults:
         due = [entry for entry in self._later if entry[0] <= now]
         self._later = [entry for entry in self._later if entry[0] > now]
         self._later += [entry for entry in due if not entry[1]()]
+
+    def __post_init__(self) -> None:
+        self._data = DataFaults(self.settings, self.feed, self.rng, self._after)
 
     @property
     def pending(self) -> bool:
@@ -256,6 +266,12 @@ WEIGHTS: Final = {
     "broker_kill": 2,
     "broker_restart": 1,
     "broker_pause": 1,
+    "hot_user": 1,
+    "oversized_record": 1,
+    "codec_change": 2,
+    "aborted_transaction": 2,
+    "open_transaction": 2,
+    "full_disk": 1,
 }
 """How often each is picked."""
 
