@@ -1,5 +1,6 @@
 """What producers, the cluster and the disk do to a running deployment, each fault and what ends it."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -56,7 +57,7 @@ class DataFaults:
             admin = AdminClient(librdkafka_config(self._settings))
             for future in admin.incremental_alter_configs([resource]).values():
                 future.result(_ADMIN_SECONDS)
-        except KafkaException:  # it is away
+        except (KafkaException, TimeoutError):  # it is away
             return False
         return True
 
@@ -80,9 +81,11 @@ class DataFaults:
         """The disk under broker, worker, learner and their logs is full for a while; needs `small_disk`."""
         if not self._settings.data_dir.is_mount() or self._filler.exists():
             return False
-        with suppress(OSError), self._filler.open("wb") as filler:
-            while True:
-                filler.write(bytes(1 << 20))
+        with self._filler.open("wb") as filler:
+            while free := shutil.disk_usage(self._settings.data_dir).free:  # others write beside
+                with suppress(OSError):
+                    os.posix_fallocate(filler.fileno(), filler.tell(), free)
+                filler.seek(0, os.SEEK_END)
         self._later(self._rng.uniform(*FULL_SECONDS), self._make_room)
         return True
 

@@ -29,7 +29,7 @@ _RETURNING_SHARE: Final = 0.3
 _ITEMS: Final = 400
 _TYPES: Final = ("view", "click", "cart", "purchase")
 _TRANSACTION_EVENTS: Final = 40
-_SECONDS: Final = 30.0
+_SECONDS: Final = 10.0
 
 
 class Feed:
