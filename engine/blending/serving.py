@@ -14,7 +14,7 @@ from engine.batch import HistoryBatch
 from engine.blending.scoring import build
 from engine.blending.selection import best
 from engine.generations import Generation
-from engine.weights import CHALLENGER, CHAMPION, Weights, WeightsError
+from engine.weights import CHALLENGER, CHAMPION, Config, Weights, WeightsError
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class ServedModel:
         """
         if change.generation <= self.generation:
             return
-        if dict(change.config) != self._config:
-            raise WeightsError("it belongs to a model of another config; a new version must be loaded first")
+        if not self.has_config(change.config):
+            raise WeightsError("it belongs to a model of another config")
         new = change.weights
         self._check(new)
         with self._lock, torch.inference_mode():
@@ -87,6 +87,10 @@ class ServedModel:
             for name, tensor in dense.items():
                 tensor.copy_(torch.from_numpy(new.dense[name]))
             self.generation = change.generation
+
+    def has_config(self, config: Config) -> bool:
+        """Whether weights of this config can become this model's."""
+        return dict(config) == self._config
 
     def _check(self, found: Weights) -> None:
         """Refuse what lacks a tensor or has one of another shape; tables may hold any rows."""
@@ -119,19 +123,25 @@ class ServedSlots:
         return self.champion.top_k(batch, k)
 
     def apply(self, change: Generation) -> None:
-        """Let its slot become this generation; the first one of a challenger makes it.
+        """Let its slot become this generation; a model of another config is made anew from one that holds all rows.
+
+        So the first generation of a challenger makes it, and a server whose seed was of another size than the learner's
+        model takes the learner's.
 
         Raises:
             WeightsError: it does not fit; nothing was changed.
         """
-        if change.slot == CHAMPION:
-            self.champion.apply(change)
-        elif self.challenger is not None:
-            self.challenger.apply(change)
+        served = self.champion if change.slot == CHAMPION else self.challenger
+        if served is not None and (served.has_config(change.config) or change.generation <= served.generation):
+            served.apply(change)
         elif any(len(changed.rows_U) < change.rows for changed in change.tables.values()):
-            raise WeightsError("a challenger begins with all of its rows")
+            raise WeightsError("a model of another config begins with all of its rows; the next whole one is taken")
         else:
-            self.challenger = ServedModel(change.weights, change.version, change.generation, self._device)
+            anew = ServedModel(change.weights, change.version, change.generation, self._device)
+            if change.slot == CHAMPION:
+                self.champion = anew
+            else:
+                self.challenger = anew
 
     def drop(self, slot: str) -> None:
         """Serve a challenger no more; the champion stays."""

@@ -144,3 +144,22 @@ def test_a_challenger_that_does_not_begin_with_all_rows_is_refused() -> None:
     with pytest.raises(WeightsError):
         slots.apply(part)
     assert slots.challenger is None
+
+
+def test_a_server_seeded_with_another_preset_takes_the_learners_model_once_it_is_whole() -> None:
+    """Issue 10, C.1 and E: a seed of another preset refused every generation of the learner for ever."""
+    small = SequenceModel(ModelConfig.preset("tiny", dim=16, length=4), 30, torch.Generator().manual_seed(1))
+    learned = generation(RecommenderModel(small, ScoringConfig(neighbours=4)).weights(), number=2)
+    tables = {name: TableChange(of.rows_U[:3], of.values[:3]) for name, of in learned.tables.items()}
+    slots = ServedSlots(ServedModel(weights(), 1, 0))
+    with pytest.raises(WeightsError, match="begins with all of its rows"):
+        slots.apply(replace(learned, tables=tables))
+    assert slots.top_k(history(4), 5).generation == 0
+
+    slots.apply(learned)
+    answer = slots.top_k(history(4), 5)
+    assert (answer.version, answer.generation) == (1, 2)
+    np.testing.assert_array_equal(answer.scores_BK, ServedModel(learned.weights, 1, 2).top_k(history(4), 5).scores_BK)
+
+    slots.apply(generation(weights(), number=1))  # of the model before, and late
+    assert slots.top_k(history(4), 5).generation == 2

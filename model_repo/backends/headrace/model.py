@@ -17,6 +17,7 @@ import triton_python_backend_utils as pb_utils
 
 from engine.batch import HistoryBatch, joined
 from engine.blending.serving import ServedModel, ServedSlots
+from engine.generations import Generation
 from engine.weights import CHALLENGER, CHAMPION, load, metadata
 from streams.followers.weights import WeightsFollower
 from streams.triton.memory import drop_library_pages
@@ -45,7 +46,7 @@ class TritonPythonModel:
                 settings["consumer"],
                 settings["topic"],
                 (CHAMPION, CHALLENGER),
-                self.slots.apply,
+                self._apply,
                 drop=self.slots.drop,
                 report=self._report,
             )
@@ -82,6 +83,12 @@ class TritonPythonModel:
         """Stop following."""
         if self.follower:
             self.follower.stop()
+
+    def _apply(self, change: Generation) -> None:
+        before = self.slots.champion
+        self.slots.apply(change)
+        if self.slots.champion is not before:
+            self._report(f"Generation {change.generation} is of another config: the model was made anew from it.")
 
     @staticmethod
     def _report(message: str) -> None:
