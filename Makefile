@@ -4,6 +4,10 @@ BIN := .venv/bin
 ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # torch's modules alone take 5 CPU seconds to compile: once, not in each process
 UV_VERSION := 0.13.9
+define SUITABLE
+{ test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; } \
+  || { echo "Headrace needs Python 3.11 or 3.12 (found: $(or $(PYTHON),none)); install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+endef
 
 .PHONY: install demo check format test bench-train bench-streams bench-updates bench-state bench-continual fuzz crash lock clean help
 
@@ -13,7 +17,7 @@ help:  ## this list
 install: .venv/.installed  ## what is missing, from the lock
 
 .venv/.installed: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { $(SUITABLE) && $(PYTHON) -m venv .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -39,7 +43,7 @@ bench-train: install .headrace/rectools/.installed  ## training speed and accura
 	@$(BIN)/python -m tests.bench.train --rectools .headrace/rectools/bin/python $(ARGS)
 
 .headrace/rectools/.installed: tests/bench/peers/rectools.lock
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@test -x $(@D)/bin/python || { $(SUITABLE) && $(PYTHON) -m venv $(@D); }
 	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
@@ -47,7 +51,7 @@ bench-streams: install .headrace/quix/.installed  ## the worker beside a bare lo
 	@$(BIN)/python -m tests.bench.streams --quix .headrace/quix/bin/python $(ARGS)
 
 .headrace/quix/.installed: tests/bench/peers/quix.lock
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@test -x $(@D)/bin/python || { $(SUITABLE) && $(PYTHON) -m venv $(@D); }
 	@$(BIN)/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
@@ -67,9 +71,13 @@ fuzz: install  ## a million malformed events, each decoded or rejected; the HTTP
 crash: install  ## kill everything at random and count: ARGS="--kills 100 --minutes 15 --seed 7 --report FILE"
 	@$(BIN)/python -m tests.crash $(ARGS)
 
-lock:  ## resolve the dependencies again
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --all-extras --group dev pyproject.toml --output-file requirements.lock
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+
+lock:  ## resolve the dependencies again: for developers, and for each image the same versions
+	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml --output-file deploy/worker.lock
+	$(LOCK) --constraint requirements.lock --extra learn pyproject.toml --output-file deploy/learner.lock
+	$(LOCK) --constraint requirements.lock --group pyproject.toml:triton --output-file deploy/triton.lock
 
 clean:  ## everything that was built or recorded here
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis

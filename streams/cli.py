@@ -55,6 +55,10 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except ModuleNotFoundError as exc:
+        from streams.extras import sentence
+
+        sys.exit(_complain(sentence(f"`headrace {' '.join(sys.argv[1:2])}`", exc.name or str(exc))))
     except Exception as exc:
         if os.environ.get("HEADRACE_LOG__LEVEL", "").lower() == "debug":
             raise

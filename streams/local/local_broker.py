@@ -86,11 +86,11 @@ class LocalBroker:
         Raises:
             StartError: no Java, no jars, no room, a busy port, a folder in use, or no answer in time.
         """
-        java, jars = find_java(), kafka_jars(self._cache)
         self._take_folder()
         try:
-            self._refuse_full_disk()
+            refuse_full_disk(self.folder)
             self._refuse_busy_port()
+            java, jars = find_java(), kafka_jars(self._cache)  # which may take minutes, and so comes last
             properties = self._configure(java, jars)
             self._child = Child(
                 self.name,
@@ -162,14 +162,6 @@ class LocalBroker:
         with suppress(psutil.NoSuchProcess):
             (self.folder / "broker.pid").write_text(f"{pid} {psutil.Process(pid).create_time()}")
 
-    def _refuse_full_disk(self) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if free < MIN_FREE_BYTES:
-            raise StartError(
-                f"The disk of {self.folder} is full: {free >> 20} MB are free and Kafka wants {MIN_FREE_BYTES >> 20}; "
-                "make room or set HEADRACE_DATA_DIR to another disk."
-            )
-
     def _refuse_busy_port(self) -> None:
         if is_listening(HOST, self.port):
             raise StartError(
@@ -222,6 +214,20 @@ def run_broker(folder: Path, port: int) -> None:
     """
     with stop_signals() as stop:
         keep_running(LocalBroker(folder, port), stop)
+
+
+def refuse_full_disk(folder: Path) -> None:
+    """Look whether Kafka has room.
+
+    Raises:
+        StartError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        raise StartError(
+            f"The disk of {folder} is full: {free >> 20} MB are free and Kafka wants {MIN_FREE_BYTES >> 20}; make room "
+            "or set HEADRACE_DATA_DIR to another disk."
+        )
 
 
 def find_java() -> Path:

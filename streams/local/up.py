@@ -4,11 +4,14 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from rich.console import Console
 
 from streams.errors import StartError
+from streams.extras import require
 from streams.local.processes import free_port, is_listening, stop_signals
 from streams.local.supervisor import Role, Supervisor, child_environment
 from streams.settings import Settings, TritonSettings
@@ -126,15 +129,32 @@ def run_up(settings: Settings) -> int:
 
 
 def prepare(planned: Plan) -> None:
-    """Fetch what the local Kafka needs before anything waits for it.
+    """Check what the roles need, then fetch what the local Kafka needs, before anything waits for it.
 
     Raises:
-        StartError: it cannot be fetched.
+        StartError: something is missing, or cannot be fetched.
     """
+    require(role.name for role in planned.roles)
+    _refuse_unwritable(planned.settings.data_dir)
     if any(role.name == "broker" for role in planned.roles):
         from streams.local.kafka_jars import default_cache, kafka_jars
+        from streams.local.local_broker import find_java, refuse_full_disk
 
+        find_java()
+        refuse_full_disk(planned.settings.data_dir)
         kafka_jars(default_cache())
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise StartError(
+            f"Folder {folder} cannot be written ({exc.strerror}); correct its permissions, or set HEADRACE_DATA_DIR to "
+            "another."
+        ) from exc
 
 
 class _StoppedError(Exception):
