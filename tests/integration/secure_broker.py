@@ -1,6 +1,5 @@
 """A real Kafka that listens with TLS and SASL, and the settings that reach each of its listeners."""
 
-import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechani
 from streams.local.local_broker import HOST, LocalBroker
 from streams.local.processes import free_port
 from streams.settings import KafkaSettings, Settings
-from tests.unit.test_http_edge import certificate
+from tests.certificates import certificate
 
 PASSWORD: Final = "kafka-password-not-to-be-shown"  # noqa: S105 - made up
 PROTOCOLS: Final = ("SSL", "SASL_SSL", "SASL_PLAINTEXT")
@@ -35,7 +34,7 @@ class SecureBroker(LocalBroker):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "kafka", free_port())
         self.ports = {protocol: free_port() for protocol in PROTOCOLS}
-        self.authority, self.certfile, self.keyfile = asyncio.run(certificate(folder))
+        self.authority, self.certfile, self.keyfile = certificate(folder)
 
     def start(self, deadline_seconds: float = 60.0) -> None:
         super().start(deadline_seconds)

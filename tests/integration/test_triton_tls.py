@@ -16,8 +16,8 @@ from streams.settings import Settings, TritonSettings
 from streams.triton.credentials import credentials
 from streams.triton.model_repository import ModelRepository, write_seed_version
 from streams.triton.scorer import TritonScorer
+from tests.certificates import certificate
 from tests.integration.test_local_triton import HISTORY
-from tests.unit.test_http_edge import certificate
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +45,7 @@ class SecureTriton(LocalTriton):
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSettings]:
     """The settings that reach the server."""
     folder = tmp_path_factory.mktemp("secure")
-    authority, certfile, keyfile = asyncio.run(certificate(folder))
+    authority, certfile, keyfile = certificate(folder)
     repository = ModelRepository(folder / "models")
     write_seed_version(repository, "tiny")
     server = SecureTriton(folder / "server", repository, free_port())
@@ -77,7 +77,7 @@ def test_every_client_reaches_it_with_the_settings(secure: TritonSettings) -> No
 
 @pytest.mark.parametrize("without", ["the client's certificate", "any", "the right authority"])
 def test_no_client_reaches_it_without_them(secure: TritonSettings, tmp_path: Path, without: str) -> None:
-    stranger = asyncio.run(certificate(tmp_path))[0]
+    stranger = certificate(tmp_path)[0]
     less = {
         "the client's certificate": {"tls_certfile": None, "tls_keyfile": None},
         "any": {"tls_cafile": None, "tls_certfile": None, "tls_keyfile": None},

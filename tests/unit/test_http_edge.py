@@ -22,6 +22,7 @@ from streams.errors import SettingsError, StartError
 from streams.instruments import WorkerInstruments
 from streams.pseudonyms import pseudonyms
 from streams.settings import Settings
+from tests.certificates import certificate
 from tests.fakes import FakeServing
 from tests.unit.test_http import api, event, problem_of
 
@@ -268,7 +269,7 @@ async def test_what_is_no_http_is_refused() -> None:
 
 
 async def test_tls_serves_and_forwards(tmp_path: Path) -> None:
-    authority, certfile, keyfile = await certificate(tmp_path)
+    authority, certfile, keyfile = certificate(tmp_path)
     tls = {"tls_certfile": certfile, "tls_keyfile": keyfile}
     asked, owner = FakeServing(), FakeServing()
     async with running(owner, **tls) as other, running(asked, **tls) as server:
@@ -301,25 +302,6 @@ def test_a_pseudonym_is_the_same_for_the_same_key_only() -> None:
 def test_a_pseudonym_key_has_1_to_64_bytes(key: str) -> None:
     with pytest.raises(SettingsError, match="HEADRACE_PSEUDONYM_KEY"):
         pseudonyms(SecretStr(key))
-
-
-async def certificate(folder: Path) -> tuple[Path, Path, Path]:
-    """An authority, a certificate of it for 127.0.0.1, and that one's key."""
-    authority, authority_key = folder / "ca.crt", folder / "ca.key"
-    certfile, keyfile = folder / "tls.crt", folder / "tls.key"
-    await openssl(authority, authority_key, "authority")
-    signed = ("-CA", str(authority), "-CAkey", str(authority_key), "-addext", "subjectAltName=IP:127.0.0.1")
-    await openssl(certfile, keyfile, "127.0.0.1", *signed)
-    return authority, certfile, keyfile
-
-
-async def openssl(certfile: Path, keyfile: Path, name: str, *extra: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-        "-keyout", str(keyfile), "-out", str(certfile), "-subj", f"/CN={name}", *extra,
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert await process.wait() == 0
 
 
 def unused_port() -> int:
