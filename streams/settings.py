@@ -1,7 +1,8 @@
 """Every setting, read once at the start: environment over file over defaults.
 
 A setting is named HEADRACE_ and its path with double underscores (HEADRACE_HTTP__PORT); the file is TOML with the same
-names in lower case, `headrace.toml` here or what HEADRACE_CONFIG names. Unknown names are refused.
+names in lower case, `headrace.toml` here or what HEADRACE_CONFIG names. Unknown names are refused, except
+those that Kubernetes makes of its Services.
 """
 
 import json
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams.errors import SettingsError
+from streams.service_links import service_links
 from streams.tls import refuse_unusable
 from streams.topics import Topics
 
@@ -285,9 +287,14 @@ def describe(settings: Settings) -> dict[str, Any]:
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    known = {FILE_VARIABLE, *_variables(Settings, PREFIX)}
+    known, links = {FILE_VARIABLE, *_variables(Settings, PREFIX)}, service_links(environment)
     for name in environment:
-        if not name.startswith(PREFIX) or name in known:
+        if name in known & links and "://" in environment[name]:
+            raise SettingsError(
+                f"Setting {name} is what Kubernetes makes of a Service of this name; set enableServiceLinks: false in "
+                "the pod, or rename the Service."
+            )
+        if not name.startswith(PREFIX) or name in known | links:
             continue
         if any(name.startswith(f"{group}__") for group in (f"{PREFIX}HTTP__TOKENS",)):
             continue

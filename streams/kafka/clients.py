@@ -1,12 +1,12 @@
 """One set of Kafka settings, spelled for each of the three clients: librdkafka, kafka-python and Faust's aiokafka."""
 
 import ssl
-from typing import Any
-
-from faust import SASLCredentials, SSLCredentials
-from faust.types.auth import CredentialsT
+from typing import TYPE_CHECKING, Any
 
 from streams.settings import KafkaSettings, Settings
+
+if TYPE_CHECKING:
+    from faust.types.auth import CredentialsT
 
 
 def librdkafka_config(settings: Settings, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - librdkafka's own values
@@ -47,8 +47,10 @@ def kafka_python_config(settings: Settings, **extra: Any) -> dict[str, Any]:  # 
     return {key: value for key, value in (config | extra).items() if value is not None}
 
 
-def faust_credentials(settings: Settings) -> CredentialsT | None:
+def faust_credentials(settings: Settings) -> "CredentialsT | None":
     """Return what faust.App takes as broker_credentials, None for plain text."""
+    from faust import SASLCredentials, SSLCredentials  # Triton's image, which reads the settings too, has no Faust
+
     kafka = settings.kafka
     context = None
     if kafka.security_protocol.endswith("SSL"):

@@ -1,11 +1,12 @@
 """Settings -> the local Kafka and Triton that `headrace broker` and `headrace triton` run."""
 
 from streams.errors import SettingsError
-from streams.kafka.clients import librdkafka_config
+from streams.extras import require
 from streams.local.local_broker import run_broker
 from streams.local.local_triton import LocalTriton, run_triton
 from streams.settings import Settings
 from streams.triton.model_repository import ModelRepository, write_seed_version
+from streams.triton.server import backend_settings
 
 
 def run_local_broker(settings: Settings) -> None:
@@ -25,6 +26,7 @@ def run_local_triton(settings: Settings) -> None:
     Raises:
         StartError: it cannot run; one sentence.
     """
+    require(["triton"])
     if settings.triton.tls_cafile:
         raise SettingsError(
             "HEADRACE_TRITON__TLS_CAFILE is set, and the local Triton speaks plain text; unset it, or name a server "
@@ -39,10 +41,7 @@ def run_local_triton(settings: Settings) -> None:
         repository,
         _loopback_port("HEADRACE_TRITON__URL", settings.triton.url),
         metrics_port=settings.triton.metrics_port,
-        backend={
-            "consumer": librdkafka_config(settings),
-            "topic": settings.topics.weights,
-        },
+        backend=backend_settings(settings),
         control_token=token.get_secret_value() if token else None,
     )
     run_triton(server)

@@ -23,6 +23,7 @@ from streams.folder_lock import take_lock
 from streams.local.processes import GRACE_SECONDS, Child, blot_out, free_port, is_listening, keep_running, stop_signals
 from streams.triton.model_repository import MODEL, ModelRepository
 from streams.triton.scorer import channel_options, inputs
+from streams.triton.server import CONTROL_KEY, RESTRICTED
 
 log = structlog.get_logger()
 
@@ -32,10 +33,7 @@ BACKEND: Final = Path(__file__).parents[2] / "model_repo" / "backends" / "headra
 PROBE_SECONDS: Final = 2.0
 LATE_PROBES: Final = 3
 """A dead stub fails a probe; a busy machine makes it late. Only so many late ones in a row mean a stuck server."""
-CONTROL_KEY: Final = "headrace-control"
 _TOKEN: Final = "TRITON_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
-RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
-"""Loading models, mapping memory, and naming files for traces and logs are not for strangers."""
 
 
 class LocalTriton:

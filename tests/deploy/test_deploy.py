@@ -1,10 +1,8 @@
 """What is deployed is configured by settings that exist and watched by instruments that are declared."""
 
-import ast
 import json
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from streams.instruments import declared_names
-from streams.local.local_triton import CONTROL_KEY, RESTRICTED
 from streams.settings import load_settings
+from streams.triton import probe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-BY_TRITON = {"HEADRACE_BACKEND"}
-"""Read by the backend in Triton, not by a role."""
 
 
 def documents() -> Iterator[tuple[str, Any]]:
@@ -54,18 +50,19 @@ def test_every_setting_of_a_manifest_is_one_that_the_roles_know(monkeypatch: pyt
     found = {name: value for _, document in documents() for name, value in settings_of(document)}
     assert len(found) > 5
     for name, value in found.items():
-        if name not in BY_TRITON and value is not None and "$" not in str(value):
+        if value is not None and "$" not in str(value):
             monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("HEADRACE_HTTP__TOKENS", '{"a-long-secret": ["events", "read"]}')
     load_settings()
 
 
-def test_the_backend_is_told_what_to_follow() -> None:
-    told = [
-        json.loads(value) for _, document in documents() for name, value in settings_of(document) if name in BY_TRITON
-    ]
-    assert len(told) == 2
-    assert all({"consumer", "topic"} == set(one) for one in told)
+def test_triton_begins_with_the_learners_preset_and_follows_the_learners_topic() -> None:
+    """Issue 10, E: Triton's preset was a variable of its own; what it follows, a JSON written by hand."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    triton, learner = (services[name]["environment"] for name in ("triton", "learner"))
+    for name in ("HEADRACE_LEARNER__PRESET", "HEADRACE_BROKER"):
+        assert triton[name] == learner[name]
+    assert services["triton"]["healthcheck"]["test"][-1] == probe.__name__
 
 
 def test_alerts_and_the_dashboard_name_only_declared_instruments() -> None:
@@ -79,15 +76,21 @@ def test_alerts_and_the_dashboard_name_only_declared_instruments() -> None:
 
 
 def test_prometheus_asks_where_the_roles_serve_their_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in settings_of(yaml.safe_load((DEPLOY / "compose.yaml").read_text())["x-settings"]):
-        monkeypatch.setenv(name, value)
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for name, value in {**services["learner"]["environment"], **services["worker"]["environment"]}.items():
+        monkeypatch.setenv(name, "{}" if "$" in value else value)
+    monkeypatch.setenv("HEADRACE_HTTP__TOKENS", '{"a-long-secret": ["events", "read"]}')
     settings = load_settings()
     asked = (DEPLOY / "prometheus.yaml").read_text()
     assert f"{{names: [worker], type: A, port: {settings.worker_metrics_port}}}" in asked
     assert f"learner:{settings.learner_metrics_port}" in asked
     assert settings.metrics_host == "0.0.0.0"  # noqa: S104 - of a container
-    manifest = (DEPLOY / "kubernetes" / "headrace.yaml").read_text()
-    assert f'HEADRACE_WORKER_METRICS_PORT: "{settings.worker_metrics_port}"' in manifest
+    for manifest in yaml.safe_load_all((DEPLOY / "kubernetes" / "headrace.yaml").read_text()):
+        template = manifest["spec"].get("template") if "spec" in manifest else None
+        if template:
+            asked = template["metadata"]["annotations"]["prometheus.io/port"]
+            ports = {str(port["containerPort"]) for port in template["spec"]["containers"][0]["ports"]}
+            assert asked in {*ports} & {str(settings.worker_metrics_port), str(settings.learner_metrics_port), "8002"}
 
 
 def test_what_compose_mounts_is_there() -> None:
@@ -96,13 +99,3 @@ def test_what_compose_mounts_is_there() -> None:
     files = [DEPLOY / source for source in mounted if source.startswith("./")]
     assert files
     assert all(file.is_file() for file in files)
-
-
-def test_the_script_of_triton_names_modules_that_exist_and_closes_what_the_local_server_closes() -> None:
-    script = (DEPLOY / "triton.sh").read_text()
-    code = script.split("<<'PYTHON'\n")[1].split("\nPYTHON\n")[0]
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom):
-            module = import_module(node.module or "")
-            assert all(hasattr(module, name.name) for name in node.names)
-    assert f'"--grpc-restricted-protocol={RESTRICTED}:{CONTROL_KEY}=$token"' in script
