@@ -151,6 +151,8 @@ class HttpSettings(_Group):
     max_events: Positive = 1000
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Open at once; each takes one of the files that the process may have open, often 1024, and so does the table."""
+    keep_alive_seconds: PositiveFloat = 75.0
+    """A connection without a request is kept so long: longer than a load balancer keeps it, which is 60 s often."""
     requests_per_second: PositiveFloat | None = None
     """Limit a client; none by default."""
     tls_certfile: Path | None = None

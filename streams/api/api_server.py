@@ -1,31 +1,20 @@
 """uvicorn inside the worker's own event loop, on a port that is known once it listens."""
 
 import asyncio
-import math
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from streams.api.problems import ProblemError, problem_response
+from streams.api.connections import HEAD_SECONDS, BoundedConfig, BoundedProtocol
 from streams.errors import StartError
 from streams.settings import HttpSettings
 
-_log = structlog.get_logger()
-
-MAX_HEAD_BYTES: Final = 65_536
-HEAD_SECONDS: Final = 10.0
-"""A request whose line and headers are still not complete by then is refused."""
 _BACKLOG: Final = 2048
-_LINGER_SECONDS: Final = 0.5
-"""A connection too many is closed so long after its answer: closed at once, its request unread, it would be reset."""
-_TELL_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 2
 """Requests under way may finish for so long when the worker stops."""
 
@@ -46,16 +35,21 @@ class ApiServer:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{scheme}://{host}:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
     async def start(self) -> None:
         """Listen, and serve from now on.
 
         Raises:
             StartError: the port is taken, or the TLS files cannot be read.
         """
-        config = _Config(
+        config = BoundedConfig(
             self._app,
             self._settings.max_connections,
-            http=_BoundedProtocol,
+            timeout_keep_alive=self._settings.keep_alive_seconds,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -83,17 +77,10 @@ class ApiServer:
         await self._serving
 
 
-class _Config(uvicorn.Config):
-    def __init__(self, app: ASGIApp, max_connections: int, **others: Any) -> None:  # noqa: ANN401 - uvicorn's
-        super().__init__(app, **others)
-        self.max_connections = max_connections
-        self.tell_at = -math.inf
-
-
 class _Server(uvicorn.Server):
-    """Leaves the signals to the worker."""
+    """Leaves the signals to the worker, and gives a TLS handshake no more time than a request's head."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: BoundedConfig) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
 
@@ -102,83 +89,16 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await self.lifespan.startup()
+        connection = partial(BoundedProtocol, self.config, self.server_state, self.lifespan.state)
+        tls = self.config.ssl
+        serve = partial(
+            asyncio.get_running_loop().create_server,
+            connection, ssl=tls, ssl_handshake_timeout=HEAD_SECONDS if tls else None, backlog=_BACKLOG,
+        )  # fmt: skip
+        self.servers = [await serve(sock=listener) for listener in sockets or ()]
+        self.started = True
         self.ready.set()
-
-
-class _BoundedProtocol(HttpToolsProtocol):
-    """Refuses connections beyond a number, and a request line and headers that do not end: uvicorn takes all."""
-
-    config: _Config
-    _surplus = False
-    _head_bytes = 0
-    _in_head = True
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
-        if len(self.connections) > self.config.max_connections:
-            self._turn_away(transport)
-        else:
-            self._expect_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._expect_head()
-
-    def on_headers_complete(self) -> None:
-        self._end_head()
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        if self._surplus:
-            return
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse("The request's head is too large.")
-
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        most, now = self.config.max_connections, time.monotonic()
-        self._surplus = True
-        if now >= self.config.tell_at:
-            self.config.tell_at = now + _TELL_SECONDS
-            _log.warning("connections_refused", open=most, told_again_after_seconds=_TELL_SECONDS)
-        if len(self.connections) > 2 * most:  # a flood of them gets no answer
-            transport.abort()
-            return
-        transport.write(_too_many(most))
-        self.loop.call_later(_LINGER_SECONDS, transport.close)
-
-    def _expect_head(self) -> None:
-        self._head_bytes, self._in_head = 0, True
-        if self._deadline is None:
-            late = "The request's head did not arrive in time."
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._refuse, late)
-
-    def _end_head(self) -> None:
-        self._in_head = False
-        if self._deadline:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _refuse(self, why: str) -> None:
-        if not self.transport.is_closing():
-            self.send_400_response(why)
-
-
-def _too_many(most: int) -> bytes:
-    detail = f"{most} are open; ask again, or raise HEADRACE_HTTP__MAX_CONNECTIONS"
-    response = problem_response(
-        ProblemError("too-many-connections", detail, {"Retry-After": "1", "Connection": "close"})
-    )
-    headers = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
-    return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (headers, bytes(response.body))
 
 
 def _listen(host: str, port: int) -> socket.socket:

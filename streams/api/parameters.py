@@ -170,4 +170,4 @@ def _wrong(field: str | None, detail: str) -> ProblemError:
 
 
 def _too_large(limit: int) -> ProblemError:
-    return ProblemError("body-too-large", f"the limit is {limit} bytes; send several lists", {"Connection": "close"})
+    return ProblemError("body-too-large", f"the limit is {limit} bytes; send several lists")

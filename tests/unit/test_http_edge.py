@@ -14,8 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from streams.api.api_server import MAX_HEAD_BYTES, ApiServer
+from streams.api.api_server import ApiServer
 from streams.api.auth import Authenticator
+from streams.api.connections import MAX_HEAD_BYTES
 from streams.api.http import create_api
 from streams.api.rate_limit import MAX_CLIENTS, RateLimit
 from streams.errors import SettingsError, StartError
@@ -215,7 +216,7 @@ async def test_a_flood_of_connections_is_bounded() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nx: a", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nG"])
 async def test_a_request_head_that_does_not_arrive_is_given_up(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.api.api_server.HEAD_SECONDS", 0.1)
+    monkeypatch.setattr("streams.api.connections.HEAD_SECONDS", 0.1)
     async with running(FakeServing()) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(sent)
@@ -226,7 +227,7 @@ async def test_a_request_head_that_does_not_arrive_is_given_up(sent: bytes, monk
 
 
 async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.api.api_server.HEAD_SECONDS", 0.1)
+    monkeypatch.setattr("streams.api.connections.HEAD_SECONDS", 0.1)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"["
