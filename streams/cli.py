@@ -41,6 +41,14 @@ ColumnsOption = Annotated[
         "--columns", metavar="FIELD=COLUMN,…", help="Which column holds which field; type==purchase is a constant."
     ),
 ]
+TypesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--types",
+        metavar="NAME=TYPE,…",
+        help="Event names of the file: view_item=view,add_to_cart=cart; scroll= leaves out.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -155,6 +163,7 @@ def learner(
         str | None, typer.Option(metavar="FILE", help="Learn from a file first; online-retail is one.")
     ] = None,
     columns: ColumnsOption = None,
+    types: TypesOption = None,
     until_line: Annotated[int | None, typer.Option(help="Of that file, learn no further than this line.")] = None,
 ) -> None:
     """The learner: predicts, scores and learns each example, and publishes what it learned about every second.
@@ -165,9 +174,10 @@ def learner(
 
     settings = _settings()
     if backfill:
-        from streams.files.event_files import Columns, open_events
+        from streams.files.columns import Columns
+        from streams.files.event_files import open_events
 
-        path, mapping = open_events(backfill, Columns.parse(columns) if columns else None)
+        path, mapping = open_events(backfill, Columns.parse(columns, types))
         role.backfill(settings, path, mapping, until_line=until_line)
     raise typer.Exit(role.run_learner(settings))
 
@@ -180,6 +190,7 @@ def replay(
         str | None, typer.Option(metavar="NAME", help="Replay a topic, by its full name, instead of a file.")
     ] = None,
     columns: ColumnsOption = None,
+    types: TypesOption = None,
     speed: Annotated[str, typer.Option(help="1x as it happened, 100x, 200/s or max.")] = "max",
     since: Annotated[
         str | None,
@@ -195,7 +206,10 @@ def replay(
         bool, typer.Option("--as-history", help="The past: keep it in histories, do not answer it.")
     ] = False,
 ) -> None:
-    """Put the events of a file, or of a topic, onto `interactions`, and their items onto `items`.
+    """Put the events of a file, or of a topic, onto `interactions`, and items nobody has described onto `items`.
+
+    What a worker would reject is not sent, and the exit code is 1. A row without an id of its own gets one by the
+    file's content, so the same content sent again is known again, under whatever name.
 
     **Examples:** `headrace replay online-retail --speed 100x` ·
     `headrace replay sales.csv.gz --columns user_id=customer,item_id=sku,timestamp=at,type==purchase` ·
@@ -204,8 +218,8 @@ def replay(
     from streams.commands.replay_command import run_replay
 
     code = run_replay(
-        _settings(), file, topic=topic, columns=columns, speed=speed, since=since, until=until, resume=resume,
-        as_history=as_history,
+        _settings(), file, topic=topic, columns=columns, types=types, speed=speed, since=since, until=until,
+        resume=resume, as_history=as_history,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -215,17 +229,19 @@ def validate(
     file: File,
     *,
     columns: ColumnsOption = None,
+    types: TypesOption = None,
     limit: Annotated[int, typer.Option(min=0, help="Print at most so many lines; all are counted.")] = 20,
 ) -> None:
-    """Say line by line what a worker would reject and why. Exit code 1 when there is something.
+    """Say line by line what a worker would reject, what is odd, and why. Exit code 1 when something is rejected.
 
     **Example:** `headrace validate events.jsonl`
     """
-    from streams.commands.show import show_rejections
-    from streams.files.event_files import Columns, open_events
+    from streams.commands.show import show_findings
+    from streams.files.columns import Columns
+    from streams.files.event_files import open_events
 
-    path, mapping = open_events(file, Columns.parse(columns) if columns else None)
-    raise typer.Exit(show_rejections(path, mapping, _settings().state, limit))
+    path, mapping = open_events(file, Columns.parse(columns, types))
+    raise typer.Exit(show_findings(path, mapping, _settings().state, limit))
 
 
 @app.command(rich_help_panel=_LOOK)

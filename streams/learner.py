@@ -29,8 +29,8 @@ from engine.online.quality import Quality
 from engine.text import text_encoder
 from streams.catalogue.row_log import RowLog
 from streams.errors import StartError
-from streams.files.backfill import file_batches
-from streams.files.event_files import Columns
+from streams.files.backfill import file_batches, read_past
+from streams.files.columns import Columns
 from streams.folder_lock import take_lock
 from streams.full_disk import named_when_full
 from streams.instruments import LearnerInstruments
@@ -70,6 +70,8 @@ class LearnerRole:
             self._learner.describe(*self._texts.all())  # before a checkpoint's anchor is made of it
         self._source = ExampleSource(settings, self._rows, instruments)
         self._releases = Releases(settings, self._learner, instruments)
+        self._backfilled: list[str] = []
+        """Marks of the files that were learned; see streams.files.readers."""
         self._commands = CommandLog(settings, self._restored())
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[float] = Future()
@@ -108,12 +110,20 @@ class LearnerRole:
         self._checkpoint().result()
 
     def backfill(self, path: Path, columns: Columns, until_line: int | None) -> int:
-        """Learn from a file of older interactions; return how many. Leaves a checkpoint, a version and a generation."""
+        """Learn from a file of older interactions, each row once; return how many were new.
+
+        Leaves a checkpoint, a version and a generation.
+        """
+        past = read_past(path, columns, self._settings.state, until_line=until_line, learned=self._backfilled)
+        log.info("backfill", file=str(path), new=past.new, known=len(past.interactions) - past.new, bad=past.rejected)
+        if not past.new:
+            return 0
         outcomes = 0
-        for batch in file_batches(path, columns, until_line, self._rows, self._learner.config.model.length):
+        for batch in file_batches(past, self._rows, self._learner.config.model.length):
             self._describe()
             outcomes += batch.outcomes
             self._observe(batch.examples())
+        self._backfilled.append(past.mark)
         self._releases.write_version()
         self._learner.quality = Quality(self._learner.config.window)  # what is told from now on is of the stream
         self._checkpoint().result()
@@ -141,6 +151,7 @@ class LearnerRole:
             self._source.restore(state)
             self._releases.restore(state["releases"])
             commands = int(state["commands"])
+            self._backfilled = list(state.get("backfilled", ()))
         except (KeyError, RuntimeError, ValueError) as exc:
             raise StartError(
                 f"The checkpoint {self._path} is of another model or release ({exc}); move it away to begin anew, or "
@@ -161,6 +172,7 @@ class LearnerRole:
                 **self._source.state(),
                 "releases": self._releases.state(),
                 "commands": self._commands.position,
+                "backfilled": list(self._backfilled),
             }
         self._written = self._writer.submit(self._write, state)
         return self._written

@@ -1,4 +1,4 @@
-"""What is asked of Headrace itself -> the terminal: settings, topics and the lines a worker would reject."""
+"""What is asked of Headrace itself -> the terminal: settings, topics and what a worker would say to a file."""
 
 import itertools
 import json
@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.files.event_files import Columns
+from streams.files.cells import MILLISECONDS
+from streams.files.columns import Columns, ga4_hint
+from streams.files.event_files import EventFile
 from streams.files.validate import Counts, validate
 from streams.kafka.topic_setup import ensure_topics
 from streams.settings import PREFIX, Settings, StateSettings, describe
@@ -44,14 +46,14 @@ def show_topics(settings: Settings, *, create: bool) -> int:
     return int(any(state.problem for state in states))
 
 
-def show_rejections(path: Path, columns: Columns, settings: StateSettings, limit: int) -> int:
-    """Print the lines that would be rejected and the counts; return 1 when there are any."""
+def show_findings(path: Path, columns: Columns, settings: StateSettings, limit: int) -> int:
+    """Print the lines that would be rejected or hold something odd, and the counts; return 1 when any is rejected."""
     console = Console(highlight=False, soft_wrap=True)
-    counts = Counts()
-    rejections = validate(path, columns, settings, counts)
-    for rejected in itertools.islice(rejections, limit):
-        console.print(escape(f"{path.name}:{rejected.line}: {rejected.reason}: {rejected.detail}"))
-    more = sum(1 for _ in rejections)
+    file, counts = EventFile(path, columns), Counts()
+    findings = validate(file, settings, counts)
+    for found in itertools.islice(findings, limit):
+        console.print(escape(f"{path.name}:{found.line}: {found.reason}: {found.detail}"))
+    more = sum(1 for _ in findings)
     if more:
         console.print(f"… and {more:,} more")
     accepted = ", ".join(f"{count:,} {name}" for name, count in counts.types.most_common())
@@ -61,7 +63,22 @@ def show_rejections(path: Path, columns: Columns, settings: StateSettings, limit
     )
     for reason, count in counts.reasons.most_common():
         console.print(f"  {count:>10,}  {reason}")
+    if counts.notes:
+        console.print(f"  {counts.notes:>10,}  accepted, though something in them is odd")
+    for reason, count in file.left_out.items():
+        console.print(escape(f"  {count:>10,}  left out: {reason}"))
+    for sentence in filter(None, (_units(counts), file.layout.sentence, ga4_hint(counts.unknown_types))):
+        console.print(escape(sentence))
     return int(counts.rejected > 0)
+
+
+def _units(counts: Counts) -> str:
+    """What the times count in, where that is not milliseconds throughout."""
+    units = [f"{count:,} in {unit}" for unit, count in counts.units.most_common()]
+    if not units or list(counts.units) == [MILLISECONDS]:
+        return ""
+    mixed = "The times are of several kinds, each taken by its size: " if len(units) > 1 else "Times: "
+    return f"{mixed}{', '.join(units)}."
 
 
 def _flat(values: Mapping[str, Any], prefix: str = PREFIX) -> Iterator[tuple[str, str]]:

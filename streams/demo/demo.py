@@ -26,7 +26,8 @@ from streams.demo.summary import shortfall, summary
 from streams.errors import HeadraceError, StartError
 from streams.files.event_files import SHOP, FileRow, open_events, read_rows
 from streams.files.pace import Pace
-from streams.files.replay import EventSender, replay
+from streams.files.replay import replay
+from streams.files.sender import EventSender
 from streams.kafka.topic_setup import ensure_topics
 from streams.local.processes import stop_signals
 from streams.local.up import Plan, plan, prepare

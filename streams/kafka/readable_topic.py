@@ -77,7 +77,7 @@ class ReadableTopic:
 
     def _records(self, wait_seconds: float) -> Iterator[Message]:
         first = self._consumer.poll(wait_seconds)  # consume() alone would wait for a whole batch
-        for record in [first, *self._consumer.consume(_BATCH, 0)] if first else []:
+        for record in [] if first is None else [first, *self._consumer.consume(_BATCH, 0)]:  # a tombstone is false
             error = record.error()
             if error is None:
                 self._position = record.offset() + 1

@@ -264,6 +264,7 @@ def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp
     role = LearnerRole(settings, LearnerInstruments(CollectorRegistry()))
     file, columns = open_events(str(path))
     assert role.backfill(file, columns, until_line=40) == 40
+    assert role.backfill(file, columns, until_line=40) == 0
     role.close()
     published = [*generations(settings)][-1]
     assert published.rows == 8
@@ -271,6 +272,10 @@ def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp
     after = Running(settings)
     assert after.role._learner.outcomes == 40
     after.stop()
+    again = LearnerRole(settings, LearnerInstruments(CollectorRegistry()))
+    renamed = path.rename(tmp_path / "renamed.jsonl")
+    assert again.backfill(renamed, columns, until_line=None) == 20  # B.3: at every start it learned the file again
+    again.close()
 
 
 def test_an_example_that_does_not_decode_is_counted_and_passed_over(settings: Settings) -> None:

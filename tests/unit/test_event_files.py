@@ -9,10 +9,13 @@ import polars as pl
 import pytest
 
 from streams.errors import RejectedEventError, SettingsError, StartError
-from streams.files.event_files import Columns, FileRow, accepted, count_rows, open_events, read_rows
-from streams.records import Item, decode_interaction
+from streams.files.columns import Columns
+from streams.files.event_files import FileRow, open_events, read_rows
+from streams.files.readers import count_rows, known_mark
+from streams.files.validate import Acceptance, accepted
+from streams.records import Item
+from streams.settings import StateSettings
 
-NOW_MS = 1_800_000_000_000
 COLUMNS = Columns.parse("user_id=who,item_id=what,timestamp=at,type==purchase,value=paid,quantity=n,title=name")
 HEADER = "who,what,at,paid,n,name\n"
 
@@ -32,8 +35,8 @@ def test_a_csv_row_is_mapped_to_an_interaction_and_its_item(tmp_path: Path) -> N
     path.write_text(HEADER + "17850,85123A,2010-12-01 08:26:00,2.55,6,WHITE HEART\n")
     [row] = rows_of(path)
     assert wire(row) == {
-        "event_id": "sales-2", "user_id": "17850", "item_id": "85123A", "type": "purchase",
-        "timestamp": "2010-12-01 08:26:00", "value": 2.55,
+        "event_id": row.mark, "user_id": "17850", "item_id": "85123A", "type": "purchase",
+        "timestamp": 1_291_191_960_000, "value": 2.55,
     }  # fmt: skip
     assert (row.line, row.user_id, row.timestamp) == (2, "17850", 1_291_191_960_000)
     assert row.item == Item("85123A", title="WHITE HEART")
@@ -65,26 +68,45 @@ def test_a_negative_quantity_is_a_removal(tmp_path: Path) -> None:
     assert [wire(row)["type"] for row in rows_of(path)] == ["remove", "purchase"]
 
 
-def test_made_event_ids_are_the_same_at_every_reading_and_given_ones_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    path.write_text('{"user_id":"u"}\n\n{"event_id":"mine","user_id":"u"}\n{"user_id":"u"}\n')
-    ids = [wire(row)["event_id"] for row in rows_of(path, Columns())]
-    assert ids == ["s-1", "mine", "s-4"] == [wire(row)["event_id"] for row in rows_of(path, Columns())]
+def test_made_event_ids_are_the_contents_and_given_ones_are_kept(tmp_path: Path) -> None:
+    """B.3: by the file's name, day 2 had the ids of day 1, and a copy under another name had others."""
+    first, copy, other = (tmp_path / name for name in ("shop.day1.jsonl", "copy.jsonl", "shop.day2.jsonl"))
+    for path in (first, copy):
+        path.write_text('{"user_id":"u"}\n\n{"event_id":"mine","user_id":"u"}\n{"user_id":"u"}\n')
+    other.write_text('{"user_id":"v"}\n')
+    ids = [wire(row)["event_id"] for row in rows_of(first, Columns())]
+    assert ids[1] == "mine"
+    assert ids == [wire(row)["event_id"] for row in rows_of(copy, Columns())]
+    assert len({ids[0], ids[2], wire(rows_of(other, Columns())[0])["event_id"]}) == 3
+
+
+def test_a_file_that_has_grown_keeps_the_ids_of_what_it_held(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"user_id":"a"}\n{"user_id":"b"}')
+    before = [row.mark for row in rows_of(path, Columns())]
+    with path.open("a") as file:
+        file.write('\n{"user_id":"c"}\n')
+    after = [row.mark for row in rows_of(path, Columns())]
+    assert after[:2] == before
+    assert [known_mark(path, marks) for marks in ([before[1]], before, after, ["0123-2"], [])] == [
+        before[1], before[1], after[2], "", "",
+    ]  # fmt: skip
 
 
 def test_wire_records_of_a_jsonl_file_pass_byte_for_byte(tmp_path: Path) -> None:
-    lines = [b'{"event_id": "e",  "user_id":"u", "extra": [1]}', b"\xff\xfe", b"[1]", b"{"]
+    event = b'{"event_id": "e",  "user_id":"u","item_id":"i", "type":"view","timestamp":1760000000000, "extra": [1]}'
+    lines = [event, b"\xfe\xfe", b"[1]", b"{"]
     path = tmp_path / "s.jsonl"
     path.write_bytes(b"\n".join(lines))
     assert [row.value for row in rows_of(path, Columns())] == lines
 
 
-def test_bytes_that_are_no_utf8_in_a_csv_are_rejected_not_repaired(tmp_path: Path) -> None:
+def test_an_id_that_is_no_utf8_is_rejected_not_repaired(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_bytes(HEADER.encode() + b"caf\xe9,i1,1291191960000,1,1,x\n")
     [row] = rows_of(path)
-    with pytest.raises(RejectedEventError, match="undecodable"):
-        decode_interaction(row.value, NOW_MS, 0)
+    with pytest.raises(RejectedEventError, match=r"user_id 'caf.*' is not UTF-8"):
+        Acceptance(StateSettings()).accept(row)
 
 
 def test_an_empty_field_is_missing(tmp_path: Path) -> None:
@@ -98,18 +120,13 @@ def test_an_empty_field_is_missing(tmp_path: Path) -> None:
 def test_accepted_leaves_out_what_a_worker_would_reject(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text(HEADER + ",i1,1291191960000,1,1,x\nu,i1,soon,1,1,x\nu,i1,1291191960000,1,1,x\n")
-    assert [(line, event.user_id) for line, event in accepted(path, COLUMNS)] == [(4, "u")]
+    taken = accepted(read_rows(path, COLUMNS), StateSettings())
+    assert [(row.line, event.user_id) for row, event in taken] == [(4, "u")]
 
 
-def test_reading_can_begin_after_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    path.write_text('{"user_id":"a"}\n{"user_id":"b"}\n{"user_id":"c"}\n')
-    assert [row.user_id for row in read_rows(path, Columns(), after_line=2)] == ["c"]
-
-
-@pytest.mark.parametrize("name", ["no.csv", "no.txt"])
+@pytest.mark.parametrize("name", ["no.csv", "no.xlsx"])
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str) -> None:
-    if name.endswith("txt"):
+    if name.endswith("xlsx"):
         (tmp_path / name).touch()
     with pytest.raises(StartError, match=name):
         open_events(str(tmp_path / name))
@@ -122,10 +139,10 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
         rows_of(path)
 
 
-def test_a_file_with_columns_of_its_own_is_not_rejected_row_by_row(tmp_path: Path) -> None:
+def test_a_file_that_lacks_a_column_is_not_rejected_row_by_row(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    path.write_text("customer,item_id,timestamp\n1,2,3\n")
-    with pytest.raises(StartError, match=r"no column user_id, type; .* as in --columns user_id=customer,"):
+    path.write_text("whoever,item_id,timestamp\n1,2,3\n")
+    with pytest.raises(StartError, match=r"no column user_id, type; .* as in --columns user_id=whoever,"):
         rows_of(path, Columns())
 
 
@@ -143,6 +160,12 @@ def test_a_broken_parquet_or_gzip_file_is_one_sentence_to_who_counts_its_rows_to
 def test_a_mapping_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="is no field=column"):
         Columns.parse(text)
+
+
+@pytest.mark.parametrize("text", ["add_to_cart", "add_to_cart=basket", "=cart"])
+def test_event_names_are_mapped_to_types_that_there_are(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no name=type; types are view, click"):
+        Columns.parse(None, text)
 
 
 def test_the_shop_that_is_shipped_is_whole() -> None:

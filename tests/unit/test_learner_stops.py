@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from kafka.errors import KafkaTimeoutError
 
 from streams.errors import StartError
-from streams.files.event_files import Columns
+from streams.files.columns import Columns
 from streams.folder_lock import take_lock
 from streams.learner import _told, backfill, run_learner
 from streams.settings import Settings

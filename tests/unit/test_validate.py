@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.commands.show import show_rejections
-from streams.files.event_files import Columns
+from streams.commands.show import show_findings
+from streams.files.columns import Columns
+from streams.files.event_files import read_rows
 from streams.files.validate import Counts, validate
 from streams.settings import StateSettings
 
@@ -19,7 +20,7 @@ def event(timestamp: object = MAY_MS, kind: str = "click", user: str = '"u1"') -
 
 
 LINES = [
-    event(), "no json", event(kind="glance"), event(user="5"), event('"yesterday"'), event(9_999_999_999_999),
+    event(), "no json", event(kind="glance"), event(user="true"), event('"yesterday"'), event(9_999_999_999_999),
     event(MAY_MS - 31 * DAY_MS), event(MAY_MS - 29 * DAY_MS), '{"user_id":"u1"}',
 ]  # fmt: skip
 
@@ -33,16 +34,16 @@ def path(tmp_path: Path) -> Path:
 
 def test_each_broken_line_is_named_with_its_reason(path: Path) -> None:
     counts = Counts()
-    found = [(r.line, r.reason) for r in validate(path, Columns(), StateSettings(), counts)]
+    found = [(r.line, r.reason) for r in validate(read_rows(path, Columns()), StateSettings(), counts)]
     assert found == [
-        (2, "undecodable"), (3, "unknown_type"), (4, "wrong_type"), (5, "wrong_type"), (6, "timestamp_out_of_range"),
+        (2, "undecodable"), (3, "unknown_type"), (4, "missing_field"), (5, "wrong_type"), (6, "timestamp_out_of_range"),
         (7, "too_late"), (9, "missing_field"),
     ]  # fmt: skip
     assert (counts.rows, counts.rejected, counts.types) == (9, 7, Counter(click=2))
 
 
 def test_the_report_stops_at_its_limit_and_still_counts_all(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_rejections(path, Columns(), StateSettings(), limit=1) == 1
+    assert show_findings(path, Columns(), StateSettings(), limit=1) == 1
     printed = capsys.readouterr().out
     assert "events.jsonl:2: undecodable" in printed
     assert "and 6 more" in printed
@@ -52,4 +53,4 @@ def test_the_report_stops_at_its_limit_and_still_counts_all(path: Path, capsys: 
 def test_a_clean_file_ends_with_0(tmp_path: Path) -> None:
     path = tmp_path / "clean.jsonl"
     path.write_text(event())
-    assert show_rejections(path, Columns(), StateSettings(), limit=20) == 0
+    assert show_findings(path, Columns(), StateSettings(), limit=20) == 0
