@@ -6,7 +6,12 @@ from typing import Final
 BY_USER: Final = 0
 """In a TopicSpec: as many partitions as the setting says, the same for all topics keyed by user."""
 
+CHANGELOG: Final = "workers-histories-changelog"
+"""Without the prefix."""
+
 _COMPACTED: Final = {"cleanup.policy": "compact"}
+_WHOLE: Final = {"cleanup.policy": "delete"}
+"""Compacted, a topic of events would keep the newest of each user."""
 _FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _LARGE: Final = str(16 * 1024 * 1024)
 _LARGER: Final = str(64 * 1024 * 1024)
@@ -82,6 +87,16 @@ class Topics:
         return self.named("dead-letters")
 
     @property
+    def identities(self) -> str:
+        """The topic `identities`."""
+        return self.named("identities")
+
+    @property
+    def changelog(self) -> str:
+        """The changelog of the workers' table, under the name that Faust gives it."""
+        return self.named(CHANGELOG)
+
+    @property
     def workers(self) -> str:
         """The workers' consumer group; Faust names the changelogs after it."""
         return self.named("workers")
@@ -100,12 +115,13 @@ class TopicSpec:
 
 
 SPECS: Final = (
-    TopicSpec("interactions", "user_id"),
-    TopicSpec("impressions", "user_id"),
+    TopicSpec("interactions", "user_id", BY_USER, _WHOLE),
+    TopicSpec(CHANGELOG, "user_id", BY_USER, _COMPACTED),
+    TopicSpec("impressions", "user_id", BY_USER, _WHOLE),
     TopicSpec("items", "item_id", 1, _COMPACTED),
-    TopicSpec("requests", "user_id"),
+    TopicSpec("requests", "user_id", BY_USER, _WHOLE),
     TopicSpec("recommendations", "user_id"),
-    TopicSpec("examples", "user_id"),
+    TopicSpec("examples", "user_id", BY_USER, _WHOLE),
     # Never compacted: an item's row is its rank among the first appearances in this log.
     TopicSpec("rows", "item_id", 1, {"cleanup.policy": "delete", **_FOR_EVER}),
     # Small segments: the newest one is not compacted, and whoever joins reads all of it.
@@ -116,5 +132,6 @@ SPECS: Final = (
         {**_COMPACTED, "max.message.bytes": _LARGE, "segment.bytes": _LARGER, "min.cleanable.dirty.ratio": "0.1"},
     ),
     TopicSpec("decisions", "slot", 1, _COMPACTED),
+    TopicSpec("identities", "topic", 1, _COMPACTED),
     TopicSpec("dead-letters", "as it came", 1, {"max.message.bytes": _LARGE}),
 )

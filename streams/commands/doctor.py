@@ -142,6 +142,7 @@ def _kafka(settings: Settings) -> Finding:
 
 
 def _topics(settings: Settings) -> Finding:
+    from streams.kafka.topic_check import risks
     from streams.kafka.topic_setup import ensure_topics
 
     try:
@@ -154,6 +155,8 @@ def _topics(settings: Settings) -> Finding:
         return Finding("topics", State.PROBLEM, " ".join(wrong))
     if missing:
         return Finding("topics", State.IDLE, f"{len(missing)} are missing", "`headrace topics` or any role makes them.")
+    if told := risks(states):
+        return Finding("topics", State.IDLE, " ".join(told))
     return Finding("topics", State.OK, f"{len(states)} as they should be")
 
 

@@ -14,6 +14,7 @@ from streams.files.cells import MILLISECONDS
 from streams.files.columns import Columns, ga4_hint
 from streams.files.event_files import EventFile
 from streams.files.validate import Counts, validate
+from streams.kafka.topic_check import risks
 from streams.kafka.topic_setup import ensure_topics
 from streams.settings import PREFIX, Settings, StateSettings, describe
 
@@ -42,7 +43,10 @@ def show_topics(settings: Settings, *, create: bool) -> int:
         kept = "compacted" if state.cleanup_policy == "compact" else _days(state.retention)
         found = f"[red]{escape(state.problem)}[/red]" if state.problem else "created" if state.created else "ok"
         table.add_row(state.name, str(state.partitions), kept, found)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for risk in risks(states):
+        console.print(f"[yellow]{escape(risk)}[/yellow]", soft_wrap=True)
     return int(any(state.problem for state in states))
 
 

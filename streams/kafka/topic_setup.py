@@ -1,36 +1,28 @@
 """a broker -> the topics that Headrace needs: they are created or checked at the start of a role."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import stamina
+import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streams.errors import StartError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.refusals import refusal
+from streams.kafka.topic_check import Cluster, TopicState, judged, risks
 from streams.settings import Settings
 from streams.topics import SPECS, TopicSpec
+
+_log = structlog.get_logger()
 
 _NOT_YET: Final = frozenset({
     "UNKNOWN_TOPIC_OR_PART", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION",
     "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC",
 })  # fmt: skip
 """What Kafka, or the client that has just heard of a topic, answers for a moment after it was created."""
-
-
-@dataclass(frozen=True)
-class TopicState:
-    """What `ensure_topics` found or did."""
-
-    name: str
-    partitions: int
-    cleanup_policy: str
-    retention: str
-    created: bool
-    problem: str | None = None
 
 
 def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: float = 20.0) -> list[TopicState]:
@@ -41,23 +33,36 @@ def ensure_topics(settings: Settings, *, create: bool = True, timeout_seconds: f
     """
     try:
         admin = AdminClient(librdkafka_config(settings))
-        existing = {
-            name: len(topic.partitions) for name, topic in admin.list_topics(timeout=timeout_seconds).topics.items()
-        }
+        existing = dict(_cluster(admin, timeout_seconds).partitions)
         missing = [spec for spec in SPECS if settings.topics.named(spec.name) not in existing]
-        if create and missing:
-            for future in admin.create_topics([_new_topic(settings, spec) for spec in missing]).values():
-                _created(future.result, timeout_seconds)
-        present = [spec for spec in SPECS if create or spec not in missing]
-        _wait_for_leaders(settings, _partitions(settings, present, existing), timeout_seconds)
-        configs = _configs(admin, [settings.topics.named(spec.name) for spec in present])
+        by_user = existing.get(settings.topics.interactions, settings.kafka.partitions)
+        new = [_new_topic(settings, spec, by_user) for spec in missing if create]
+        for future in admin.create_topics(new).values() if new else ():
+            _created(future.result, timeout_seconds)
+        names = [settings.topics.named(spec.name) for spec in SPECS if create or spec not in missing]
+        present = {topic.topic: topic.num_partitions for topic in new} | existing
+        _wait_for_leaders(settings, {name: present[name] for name in names}, timeout_seconds)
+        configs = _configs(admin, names)
+        cluster = _cluster(admin, timeout_seconds)
+        cluster = replace(
+            cluster, partitions={**present, **cluster.partitions}
+        )  # a broker may not have heard of new ones
     except KafkaException as exc:
         raise refusal(settings, exc) from exc
-    return [_state(settings, spec, existing, configs, created=create and spec in missing) for spec in SPECS]
+    return [
+        judged(
+            settings,
+            spec,
+            cluster,
+            configs.get(settings.topics.named(spec.name), {}),
+            created=create and spec in missing,
+        )
+        for spec in SPECS
+    ]
 
 
 def check_topics(states: list[TopicState]) -> None:
-    """Stop the start when a topic is not what Headrace needs.
+    """Stop the start when a topic is not what Headrace needs, and say what is a risk.
 
     Raises:
         StartError: it names the first such topic.
@@ -65,12 +70,24 @@ def check_topics(states: list[TopicState]) -> None:
     for state in states:
         if state.problem:
             raise StartError(f"Topic {state.name}: {state.problem}")
+    for risk in risks(states):
+        _log.warning("topics_at_risk", why=risk)
 
 
-def _new_topic(settings: Settings, spec: TopicSpec) -> NewTopic:
+def _cluster(admin: AdminClient, timeout_seconds: float) -> Cluster:
+    found = admin.list_topics(timeout=timeout_seconds)
+    topics = {name: list(topic.partitions.values()) for name, topic in found.topics.items()}
+    return Cluster(
+        len(found.brokers),
+        {name: len(partitions) for name, partitions in topics.items()},
+        {name: min((len(p.replicas) for p in partitions), default=0) for name, partitions in topics.items()},
+    )
+
+
+def _new_topic(settings: Settings, spec: TopicSpec, by_user: int) -> NewTopic:
     return NewTopic(
         settings.topics.named(spec.name),
-        num_partitions=spec.partitions or settings.kafka.partitions,
+        num_partitions=spec.partitions or by_user,
         replication_factor=settings.kafka.replication_factor,
         config=dict(spec.config),
     )
@@ -93,16 +110,7 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     raise AssertionError
 
 
-def _partitions(settings: Settings, specs: Sequence[TopicSpec], existing: Mapping[str, int]) -> list[TopicPartition]:
-    counts = {settings.topics.named(spec.name): spec.partitions or settings.kafka.partitions for spec in specs}
-    return [
-        TopicPartition(topic, partition)
-        for topic, count in counts.items()
-        for partition in range(existing.get(topic, count))
-    ]
-
-
-def _wait_for_leaders(settings: Settings, partitions: Sequence[TopicPartition], timeout_seconds: float) -> None:
+def _wait_for_leaders(settings: Settings, topics: Mapping[str, int], timeout_seconds: float) -> None:
     """Return once every partition can be read: whoever asks right after a topic was created may be too early.
 
     With a consumer: an AdminClient that found no leader once keeps saying so.
@@ -111,7 +119,7 @@ def _wait_for_leaders(settings: Settings, partitions: Sequence[TopicPartition], 
     retries = stamina.retry_context(
         on=_not_yet_known, attempts=None, timeout=timeout_seconds, wait_initial=0.05, wait_max=0.1, wait_jitter=0.02
     )
-    waiting = list(partitions)
+    waiting = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
     for attempt in retries:
         with attempt:
             while waiting:
@@ -122,29 +130,3 @@ def _wait_for_leaders(settings: Settings, partitions: Sequence[TopicPartition], 
 
 def _not_yet_known(failure: Exception) -> bool:
     return isinstance(failure, KafkaException) and failure.args[0].name() in _NOT_YET
-
-
-def _state(
-    settings: Settings, spec: TopicSpec, existing: dict[str, int], configs: dict[str, dict[str, str]], *, created: bool
-) -> TopicState:
-    name = settings.topics.named(spec.name)
-    config = configs.get(name, {})
-    wanted = spec.partitions or settings.kafka.partitions
-    partitions = wanted if created else existing.get(name, 0)
-    problem = None
-    if not partitions:
-        problem = "it does not exist; `headrace topics` creates it."
-    elif spec.partitions and partitions != spec.partitions:
-        problem = f"it has {partitions} partitions and must have {spec.partitions}; recreate it."
-    elif not spec.partitions and partitions != _by_user(settings, existing, wanted):
-        problem = f"it has {partitions} partitions, {settings.topics.interactions} another number; make them equal."
-    else:
-        wrong = [f"{k} is {config.get(k)}, not {v}" for k, v in spec.config.items() if config.get(k) != v]
-        problem = f"{'; '.join(wrong)}; alter its configuration." if wrong else None
-    return TopicState(
-        name, partitions, config.get("cleanup.policy", ""), config.get("retention.ms", ""), created, problem
-    )
-
-
-def _by_user(settings: Settings, existing: dict[str, int], wanted: int) -> int:
-    return existing.get(settings.topics.interactions, wanted)
