@@ -42,6 +42,12 @@ class WorkerInstruments:
             "headrace_duplicate_interactions", "Interactions dropped by their event_id.", registry=registry
         )
         self.dead_letters = Counter("headrace_dead_letters", "Rejected events.", ["topic", "reason"], registry=registry)
+        self.lenient_fields = Counter(
+            "headrace_lenient_fields",
+            "Fields of events that did not fit the schema: read all the same, or left out.",
+            ["topic", "field", "fate"],
+            registry=registry,
+        )
         self.recommendations = Counter(
             "headrace_recommendations", "Lists sent or returned.", ["rung"], registry=registry
         )

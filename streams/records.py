@@ -1,16 +1,23 @@
 """The records on the wire, decoded and validated here and nowhere else.
 
-JSON, UTF-8. Unknown fields are ignored, so that a producer may be newer than a worker; a missing or mistyped required
-field is a RejectedEventError that names it. `timestamp` is event time: epoch milliseconds, or an RFC 3339 string.
+JSON, UTF-8. Unknown fields are ignored, so that a producer may be newer than a worker. What is required is strict: a
+field that is missing, mistyped or out of bounds is a RejectedEventError that names it. What is optional is lenient: it
+never costs the event (see repair). An id may be an integer, and is its decimal text. `timestamp` is event time: epoch
+milliseconds, or an RFC 3339 string. Every number has bounds that whoever takes it can hold.
 """
 
+import json
 import re
+import string
+from collections import Counter
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
 from streams.errors import RejectedEventError
+from streams.repair import LEFT_OUT, Fates, repaired
 
 InteractionType = Literal["view", "click", "cart", "purchase", "search", "rating", "like", "dislike", "share", "remove"]
 INTERACTION_TYPES: Final = (
@@ -30,11 +37,30 @@ MAX_ID_BYTES: Final = 255
 
 MAX_EVENT_BYTES: Final = 1_048_576
 
+MAX_TABLE_BYTES: Final = 65_536
+"""Of `context` and `attributes`."""
+
+MAX_TABLE_DEPTH: Final = 16
+"""Of objects and lists in them: encoding recurses, and how deep it may depends on who calls."""
+
+EARLIEST_MS: Final = 100_000_000_000
+"""March 1973. Epoch seconds are below it until the year 5138, so they are never taken for milliseconds."""
+
 HISTORY_HEADER: Final = "history"
 """On an interactions record, whatever its value: the past of a shop. It is folded, but neither answered nor learned."""
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 Timestamp = int | str
+EpochMs = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48) - 1)]
+"""Of records that Headrace itself writes: what six bytes hold."""
+Offset = Annotated[int, msgspec.Meta(ge=-1, le=1 << 62)]
+"""-1 is none."""
+Whole = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+TypeCode = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Amount = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Short = Annotated[str, msgspec.Meta(max_length=1000)]
+"""Text that is held in memory for every item."""
 
 
 class Interaction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -46,7 +72,7 @@ class Interaction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     type: InteractionType
     timestamp: Timestamp
     """After decode_interaction always epoch milliseconds."""
-    value: float | None = None
+    value: Amount | None = None
     """Price paid, stars given, seconds watched: what the type makes of it."""
     context: dict[str, Any] | None = None
 
@@ -55,8 +81,8 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
     """One item of an impression."""
 
     item_id: Id
-    position: int
-    propensity: float | None = None
+    position: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+    propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     """Probability with which the item was shown at its position."""
 
 
@@ -67,8 +93,8 @@ class Impression(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: Id
     items: Annotated[list[Shown], msgspec.Meta(min_length=1, max_length=200)]
     timestamp: Timestamp
-    recommendation_id: str | None = None
-    version: int | None = None
+    recommendation_id: Id | None = None
+    version: Whole | None = None
     context: dict[str, Any] | None = None
 
 
@@ -76,15 +102,15 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """An item of the catalogue, as its latest event says."""
 
     item_id: Id
-    title: str = ""
+    title: Short = ""
     text: str = ""
-    category: str = ""
-    price: float | None = None
+    category: Short = ""
+    price: Annotated[float, msgspec.Meta(ge=0, le=1e15)] | None = None
     in_stock: bool = True
     attributes: dict[str, Any] = {}  # msgspec copies an empty default
-    brand: str = ""
-    tags: list[str] = []  # msgspec copies an empty default
-    stock: int | None = None
+    brand: Short = ""
+    tags: Annotated[list[Short], msgspec.Meta(max_length=100)] = []  # msgspec copies an empty default
+    stock: Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)] | None = None
     """Pieces that can be sold; none left is out of stock."""
     added: Timestamp | None = None
     """When it came into the shop."""
@@ -96,8 +122,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: Id
     user_id: Id
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
-    surface: str = ""
-    exclude: list[str] = []
+    surface: Short = ""
+    exclude: Annotated[list[Id], msgspec.Meta(max_length=1000)] = []
     timestamp: Timestamp = 0
     context: dict[str, Any] | None = None
 
@@ -186,18 +212,18 @@ class Positions(msgspec.Struct, frozen=True):
 class ExampleHistory(msgspec.Struct, frozen=True):
     """A user's interactions before an example's first outcome, oldest first, as parallel lists."""
 
-    items: list[str]
-    types: list[int]
-    timestamps: list[int]
+    items: list[Id]
+    types: list[TypeCode]
+    timestamps: list[EpochMs]
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """What the user did next."""
 
-    item_id: str
-    type: int
-    timestamp: int
-    offset: int
+    item_id: Id
+    type: TypeCode
+    timestamp: EpochMs
+    offset: Offset
     """In the source partition of the example: rising, which is how the learner takes each outcome once."""
 
 
@@ -206,23 +232,23 @@ class Exposure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     impression_id: str
     """The impression's event_id; with `taken` it tells an exposure that comes a second time after a crash."""
-    timestamp: int
+    timestamp: EpochMs
     """Event time of the impression."""
     taken: Shown
     passed: list[Shown]
-    offset: int = -1
+    offset: Offset = -1
     """Of the outcome that it explains; none when the impression arrived after the interaction."""
 
 
 class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """A history as it was when it was served, and its outcomes: what the learner learns from."""
 
-    user_id: str
-    partition: int
+    user_id: Id
+    partition: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
     """Of `interactions`."""
     history: ExampleHistory
     outcomes: list[Outcome]
-    answered: int
+    answered: EpochMs
     """Processing time, epoch milliseconds."""
     shown: list[Exposure] = []
     """Negatives; a learner that does not know them leaves them out."""
@@ -236,27 +262,27 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     refuse, of a command that cannot be carried out."""
     by: str
     """`gate`, or the person."""
-    at: int
+    at: EpochMs
     """Processing time, epoch milliseconds."""
     slot: str = "champion"
     stage: str = ""
     """Of the learning weights: shadow, canary, serving; or pinned."""
-    share: float = 1.0
+    share: Share = 1.0
     """Of users that the learning weights serve."""
-    canary: float = 0.0
+    canary: Share = 0.0
     """Of users that slot `challenger` serves; the champion serves the others."""
-    salt: int = 0
+    salt: Whole = 0
     """Of the hash that chooses them; another one for each canary."""
-    command: int = -1
+    command: Offset = -1
     """Offset in `decisions` of the command that was carried out or refused."""
     why: str = ""
     """Of a refusal, a sentence."""
-    generation: int = 0
+    generation: Whole = 0
     """The first that carries the decision."""
-    version: int = 0
+    version: Whole = 0
     against: str = ""
     """What the learning weights were compared with."""
-    outcomes: int = 0
+    outcomes: Whole = 0
     mean: float = 0.0
     """Of the paired difference in NDCG@10, learning weights minus the other."""
     low: float = 0.0
@@ -270,15 +296,15 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
 
     action: Literal["pin", "promote", "rollback", "freeze", "unfreeze"]
     by: str
-    at: int
-    version: int | None = None
+    at: EpochMs
+    version: Whole | None = None
     """To pin or to go back to; the anchor where not given."""
 
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 _ENCODER: Final = msgspec.json.Encoder()
-_FIELD: Final = re.compile(r"`\$\.([A-Za-z_]+)|field `([A-Za-z_]+)`")
+_FIELD: Final = re.compile(r"field `([A-Za-z_]+)`|`\$[^`]*\.([A-Za-z_]+)")
 encode = _ENCODER.encode
 
 
@@ -291,19 +317,38 @@ _INTERACTION: Final = decoder(Interaction)
 _decode_interaction: Final = _INTERACTION.decode
 _IMPRESSION: Final = decoder(Impression)
 _EXAMPLE: Final = decoder(Example)
-decode_example = _EXAMPLE.decode
 
 
-def decode(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
-    """Return the record that value holds.
+def decode(using: msgspec.json.Decoder[Record], value: bytes | None, fates: Fates | None = None) -> Record:
+    """Return the record that value holds; its timestamp is as it came.
+
+    Args:
+        using: the decoder of the record's type.
+        value: what came.
+        fates: counts the fields that did not fit and were read all the same, or left out.
 
     Raises:
-        RejectedEventError: it is a tombstone, no JSON, is too large, lacks a field or has one of a wrong type.
+        RejectedEventError: it is a tombstone, no JSON, is too large, lacks a field or has a required one that is wrong.
     """
-    if value is None:
-        raise RejectedEventError("tombstone", "the record has no value; send the event itself")
-    if len(value) > MAX_EVENT_BYTES:
-        raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
+    value = _present(value)
+    fates = Counter() if fates is None else fates
+    try:
+        record = using.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        record = _decode_leniently(using.type, value, exc, fates)
+    required_ids, optional = _fields_of(type(record))
+    for name in required_ids:
+        _check_id(name, getattr(record, name))
+    return _without_wild(record, optional, fates) if _may_be_wild(value) else record
+
+
+def decode_strictly(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
+    """Return the record that value holds; Headrace wrote it, so that a field that does not fit is a defect.
+
+    Raises:
+        RejectedEventError: any of its fields is wrong.
+    """
+    value = _present(value)
     try:
         return using.decode(value)
     except msgspec.ValidationError as exc:
@@ -312,7 +357,7 @@ def decode(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
         raise RejectedEventError("undecodable", f"the record is not UTF-8 JSON ({exc})") from exc
 
 
-def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int) -> Interaction:
+def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int, fates: Fates | None = None) -> Interaction:
     """Return the interaction that value holds, its timestamp in epoch milliseconds.
 
     Raises:
@@ -320,36 +365,49 @@ def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int) -> 
     """
     try:
         interaction = _decode_interaction(value)  # type: ignore[arg-type]  # None is among what `decode` explains
+        if len(value) > MAX_EVENT_BYTES or (interaction.context is not None and _may_be_wild(value)):  # type: ignore[arg-type]
+            interaction = decode(_INTERACTION, value, fates)
     except (ValueError, TypeError, RecursionError):
-        interaction = decode(_INTERACTION, value)
-    if len(value) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
-        decode(_INTERACTION, value)
+        interaction = decode(_INTERACTION, value, fates)
     timestamp = interaction.timestamp
     if type(timestamp) is not int:
         timestamp = epoch_ms(timestamp)
         interaction = msgspec.structs.replace(interaction, timestamp=timestamp)
-    if not 0 < timestamp <= now_ms + max_future_ms:
+    if not EARLIEST_MS < timestamp <= now_ms + max_future_ms:
         raise _out_of_range(timestamp)
-    if not (interaction.user_id.isascii() and interaction.item_id.isascii()):
-        _check_length("user_id", interaction.user_id)
-        _check_length("item_id", interaction.item_id)
+    user_id, item_id, event_id = interaction.user_id, interaction.item_id, interaction.event_id
+    if not (user_id.isascii() and item_id.isascii() and event_id.isascii()) or min(user_id, item_id, event_id) < "!":
+        for name in ("event_id", "user_id", "item_id"):
+            _check_id(name, getattr(interaction, name))
     return interaction
 
 
-def decode_impression(value: bytes | None, now_ms: int, max_future_ms: int) -> Impression:
+def decode_impression(value: bytes | None, now_ms: int, max_future_ms: int, fates: Fates | None = None) -> Impression:
     """Return the impression that value holds, its timestamp in epoch milliseconds.
 
     Raises:
         RejectedEventError: as decode_interaction.
     """
-    impression = decode(_IMPRESSION, value)
+    impression = decode(_IMPRESSION, value, fates)
     timestamp = epoch_ms(impression.timestamp)
-    if not 0 < timestamp <= now_ms + max_future_ms:
+    if not EARLIEST_MS < timestamp <= now_ms + max_future_ms:
         raise _out_of_range(timestamp)
-    _check_length("user_id", impression.user_id)
     for shown in impression.items:
-        _check_length("item_id", shown.item_id)
+        _check_id("item_id", shown.item_id)
     return msgspec.structs.replace(impression, timestamp=timestamp)
+
+
+def decode_example(value: bytes | None) -> Example:
+    """Return the example that value holds.
+
+    Raises:
+        RejectedEventError: as decode_strictly; also when the history's lists are not of one length.
+    """
+    example = decode_strictly(_EXAMPLE, value)
+    history = example.history
+    if not len(history.items) == len(history.types) == len(history.timestamps):
+        raise RejectedEventError("wrong_type", "the lists of a history are not of one length", "history")
+    return example
 
 
 def epoch_ms(timestamp: Timestamp) -> int:
@@ -372,21 +430,90 @@ def epoch_ms(timestamp: Timestamp) -> int:
 _UTC: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00").tzinfo
 
 
+def _present(value: bytes | None) -> bytes:
+    if value is None:
+        raise RejectedEventError("tombstone", "the record has no value; send the event itself")
+    if len(value) > MAX_EVENT_BYTES:
+        raise RejectedEventError("too_large", f"{len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
+    return value
+
+
+def _decode_leniently(record: type[Record], value: bytes, why: Exception, fates: Fates) -> Record:
+    try:
+        found = _any_json(value)
+    except (ValueError, RecursionError):
+        raise RejectedEventError("undecodable", f"the record is not UTF-8 JSON ({why})") from why
+    try:
+        return msgspec.convert(repaired(record, found, fates) if isinstance(found, dict) else found, record)
+    except msgspec.ValidationError as exc:
+        raise _rejection(str(exc)) from exc
+    except UnicodeEncodeError as exc:
+        raise RejectedEventError("undecodable", f"a field is not valid Unicode ({exc})") from exc
+
+
+def _any_json(value: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Return what JSON holds; also what Python and pandas write for no number, which JSON does not know."""
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json.loads(value.decode(), parse_constant=lambda _: None)
+
+
+@cache
+def _fields_of(record: type[msgspec.Struct]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the ids that a record requires, and of what is optional."""
+    fields = msgspec.structs.fields(record)
+    required_ids = tuple(field.name for field in fields if field.required and field.type == Id)
+    return required_ids, tuple(field.name for field in fields if not field.required)
+
+
+def _may_be_wild(value: bytes) -> bool:
+    """Tell from the bytes whether an optional field may be too large, too deep or no Unicode; False for most."""
+    return len(value) > MAX_TABLE_BYTES or b"\\u" in value or value.count(b"{") + value.count(b"[") > MAX_TABLE_DEPTH
+
+
+def _without_wild(record: Record, names: tuple[str, ...], fates: Fates) -> Record:
+    """Leave out the optional fields that could not be kept or sent on."""
+    kept = {name: value for name in names if not _is_wild(value := getattr(record, name))}
+    if len(kept) == len(names):
+        return record
+    fates.update((name, LEFT_OUT) for name in names if name not in kept)
+    required = {one.name: getattr(record, one.name) for one in msgspec.structs.fields(type(record)) if one.required}
+    return type(record)(**required, **kept)
+
+
+def _is_wild(value: object) -> bool:
+    try:
+        size = len(encode(value))
+    except (UnicodeEncodeError, RecursionError):
+        return True
+    return isinstance(value, dict) and (size > MAX_TABLE_BYTES or _is_deeper(value, MAX_TABLE_DEPTH))
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return limit < 0 or any(_is_deeper(one, limit - 1) for one in inner)
+
+
 def _out_of_range(timestamp: int) -> RejectedEventError:
-    return RejectedEventError(
-        "timestamp_out_of_range",
-        f"timestamp {timestamp} is not an event time in epoch milliseconds up to now; check the producer's clock",
-        "timestamp",
-    )
+    if 0 < timestamp <= EARLIEST_MS:
+        detail = f"timestamp {timestamp} looks like epoch seconds; send milliseconds"
+    elif timestamp >= 1 << 50:
+        detail = f"timestamp {timestamp} looks like epoch micro- or nanoseconds; send milliseconds"
+    else:
+        detail = f"timestamp {timestamp} is no event time in epoch milliseconds up to now; check the producer's clock"
+    return RejectedEventError("timestamp_out_of_range", detail, "timestamp")
 
 
-def _check_length(name: str, identifier: str) -> None:
+def _check_id(name: str, identifier: str) -> None:
     try:
         size = len(identifier.encode())
     except UnicodeEncodeError as exc:  # JSON may escape half a surrogate pair
         raise RejectedEventError("undecodable", f"{name} is not valid Unicode", name) from exc
     if size > MAX_ID_BYTES:
         raise RejectedEventError("wrong_type", f"{name} has {size} bytes, the limit is {MAX_ID_BYTES}", name)
+    if not identifier.strip(string.whitespace):
+        raise RejectedEventError("wrong_type", f"{name} is blank", name)
 
 
 def _rejection(message: str) -> RejectedEventError:

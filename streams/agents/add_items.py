@@ -8,6 +8,7 @@ from streams.catalogue.item_records import read_item
 from streams.errors import RejectedEventError
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.outputs import Outputs
+from streams.repair import Fates
 from streams.settings import Settings
 
 
@@ -23,15 +24,16 @@ class AddItems:
     async def __call__(self, stream: Any) -> AsyncIterator[None]:  # noqa: ANN401 - faust has no types here
         """Append a row for each new item; a batch is finished when Kafka has them."""
         async for event in stream.noack().events():
-            delivery = self._outputs.delivery()
+            delivery, fates = self._outputs.delivery(), Fates()
             for record in event.message.value:
                 try:
-                    item_id, _ = read_item(record.key, record.value)
+                    item_id, _ = read_item(record.key, record.value, fates)
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
                     continue
                 if item_id not in self._catalogue.rows:
                     self._outputs.send(self._rows_topic, item_id.encode(), b"{}", delivery)
+            self._dead_letters.count_lenient(event.message.topic, fates)
             await delivery.seal().acknowledged()
             await stream.ack(event)
             yield None

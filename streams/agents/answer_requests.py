@@ -14,6 +14,7 @@ from streams.lists.ladder import Ladder
 from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
 from streams.records import Cause, Recommendation, Request, decode, decoder, encode
+from streams.repair import Fates
 from streams.settings import Settings
 from streams.state.user_states import UserStates
 
@@ -47,12 +48,14 @@ class AnswerRequests:
             began = time.monotonic()
             delivery = self._outputs.delivery()
             asked: list[tuple[Request, int]] = []
+            fates = Fates()
             for record in event.message.value:
                 try:
-                    request = decode(_REQUEST, record.value)
+                    request = decode(_REQUEST, record.value, fates)
                     asked.append((replace(request, user_id=self._pseudonym(request.user_id)), record.offset))
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
+            self._dead_letters.count_lenient(event.message.topic, fates)
             partition = event.message.partition
             queries = [self._query(partition, request) for request, _ in asked]
             left = self._deadline_seconds - (time.monotonic() - began)

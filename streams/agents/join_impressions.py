@@ -40,7 +40,7 @@ class JoinImpressions:
         for record in records:
             batch.events += 1
             try:
-                impression = decode_impression(record.value, now_ms, self._max_future_ms)
+                impression = decode_impression(record.value, now_ms, self._max_future_ms, batch.lenient)
             except RejectedEventError as why:
                 batch.rejected.append((record, why))
                 continue

@@ -188,6 +188,7 @@ class Pipeline:
         for user_id, value, why in folded.broken:
             source = (self._table.changelog_topic_name, message.partition, -1)
             self._dead_letters.send_bytes(user_id.encode(), value, why, source, delivery)
+        self._dead_letters.count_lenient(message.topic, folded.lenient)
 
 
 def _refuse_gap(message: Any) -> None:  # noqa: ANN401 - faust has no types here

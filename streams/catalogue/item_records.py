@@ -7,14 +7,20 @@ from typing import Final
 
 from streams.errors import RejectedEventError
 from streams.records import MAX_ID_BYTES, Item, decode, decoder
+from streams.repair import Fates
 
 _ITEM: Final = decoder(Item)
 
 
-def read_item(key: bytes | None, value: bytes | None) -> tuple[str, Item | None]:
+def read_item(key: bytes | None, value: bytes | None, fates: Fates | None = None) -> tuple[str, Item | None]:
     """Return an item's id and its newest description, None when a tombstone retires it.
 
     Its key must be the id, because compaction goes by the key.
+
+    Args:
+        key: of the record.
+        value: of the record.
+        fates: counts the fields that did not fit.
 
     Raises:
         RejectedEventError: nobody may apply it.
@@ -22,7 +28,7 @@ def read_item(key: bytes | None, value: bytes | None) -> tuple[str, Item | None]
     item_id = _id(key)
     if value is None:
         return item_id, None
-    item = decode(_ITEM, value)
+    item = decode(_ITEM, value, fates)
     if item.item_id != item_id:
         raise RejectedEventError("wrong_type", f"the key {item_id!r} is not the item_id {item.item_id!r}", "item_id")
     return item_id, item

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import structlog
 from confluent_kafka import Message
 from xxhash import xxh3_64_intdigest
 
 from engine.weights import CHALLENGER, CHAMPION
+from streams.errors import RejectedEventError
 from streams.followers.follower import Follower
-from streams.records import DecisionRecord, decoder
+from streams.records import DecisionRecord, decode_strictly, decoder
 
 log = structlog.get_logger()
 
@@ -56,8 +56,8 @@ class DecisionFollower:
         if record.key() != CHAMPION.encode() or record.value() is None:
             return
         try:
-            decision = _DECISION.decode(record.value())
-        except msgspec.DecodeError as exc:
+            decision = decode_strictly(_DECISION, record.value())
+        except RejectedEventError as exc:
             log.warning("decision-rejected", why=str(exc))
             return
         self.routing = Routing(decision.canary, decision.salt)

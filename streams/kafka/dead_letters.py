@@ -1,4 +1,7 @@
-"""rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence."""
+"""rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence.
+
+An event that was taken although a field did not fit is no dead letter: the field is counted, and said once.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,6 +11,7 @@ import structlog
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Delivery, Outputs
+from streams.repair import LEFT_OUT, Fates
 
 _log = structlog.get_logger()
 
@@ -17,6 +21,11 @@ still would never be acknowledged, and its batch would be read again for ever.""
 
 Header = tuple[str, bytes]
 
+_WHY_LENIENT: Final = {
+    True: "The field cannot be read with certainty or is out of bounds; its events are taken without it.",
+    False: "The field is not of the type that the schema says; its events are understood, at some cost of time.",
+}
+
 
 class DeadLetters:
     """Counts, logs and sends rejected events."""
@@ -25,6 +34,7 @@ class DeadLetters:
         self._topic = topic
         self._outputs = outputs
         self._instruments = instruments
+        self._said: set[tuple[str, str, str]] = set()
 
     def send(self, message: Any, record: Any, why: RejectedEventError, delivery: Delivery) -> None:  # noqa: ANN401
         """Send a record of a message, key, value and headers unchanged; more say where it was and why it is here."""
@@ -62,6 +72,14 @@ class DeadLetters:
             delivery,
             headers=[*kept, *((name, text.encode()) for name, text in said.items())],
         )
+
+    def count_lenient(self, topic: str, fates: Fates) -> None:
+        """Count fields that did not fit; a producer does so in all of its events, so each kind is logged once."""
+        for (field, fate), count in fates.items():
+            self._instruments.lenient_fields.labels(topic, field, fate).inc(count)
+            if (topic, field, fate) not in self._said:
+                self._said.add((topic, field, fate))
+                _log.warning("lenient_field", topic=topic, field=field, fate=fate, why=_WHY_LENIENT[fate == LEFT_OUT])
 
 
 def _bounded(

@@ -1,17 +1,22 @@
 """decisions -> commands: what people ask for, each once, also what was asked while no learner ran."""
 
 from collections.abc import Iterator
+from typing import Final
 
-import msgspec
 import structlog
+from msgspec.json import Decoder
 
+from streams.errors import RejectedEventError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.topic_reader import reader, to_the_end
 from streams.learning.models_admin import COMMAND, LOG
-from streams.records import Command, DecisionRecord
+from streams.records import Command, DecisionRecord, Record, decode_strictly, decoder
 from streams.settings import Settings
 
 log = structlog.get_logger()
+
+_COMMAND: Final = decoder(Command)
+_DECISION: Final = decoder(DecisionRecord)
 
 
 class CommandLog:
@@ -38,8 +43,7 @@ class CommandLog:
         done: dict[int, str] = {}
         for message in to_the_end(self._consumer):
             key, value = message.key() or b"", message.value() or b""
-            if key.startswith(LOG.encode()):
-                decision = msgspec.json.decode(value, type=DecisionRecord)
+            if key.startswith(LOG.encode()) and (decision := _decoded(_DECISION, value)):
                 done[decision.command] = decision.action
             found += self._commands(message.offset(), key, value)
         for offset, command in found:
@@ -60,8 +64,13 @@ class CommandLog:
         self.position = offset + 1
         if not key.startswith(COMMAND.encode()):
             return []
-        try:
-            return [(offset, msgspec.json.decode(value, type=Command))]
-        except msgspec.DecodeError as exc:
-            log.warning("command-rejected", why=str(exc))
-            return []
+        command = _decoded(_COMMAND, value)
+        return [(offset, command)] if command else []
+
+
+def _decoded(using: Decoder[Record], value: bytes) -> Record | None:
+    try:
+        return decode_strictly(using, value)
+    except RejectedEventError as exc:
+        log.warning("command-rejected", why=str(exc))
+        return None

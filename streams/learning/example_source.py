@@ -3,11 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
-import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from streams.catalogue.row_log import RowLog
+from streams.errors import RejectedEventError
 from streams.instruments import LearnerInstruments
 from streams.kafka.clients import kafka_python_config
 from streams.learning.examples import Choice, ExampleBatch
@@ -87,7 +87,7 @@ class ExampleSource:
     def _take(self, batch: ExampleBatch, value: bytes) -> None:
         try:
             example = decode_example(value)
-        except msgspec.DecodeError as exc:
+        except RejectedEventError as exc:
             self._instruments.rejected.labels("undecodable").inc()
             log.warning("example-rejected", why=str(exc))
             return

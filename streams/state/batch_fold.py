@@ -8,6 +8,7 @@ from typing import Any
 from streams.errors import BrokenStateError, RejectedEventError
 from streams.pseudonyms import pseudonyms
 from streams.records import HISTORY_HEADER, INTERACTION_TYPES, Exposure, Interaction, decode_interaction
+from streams.repair import Fates
 from streams.settings import Settings
 from streams.state.fold import Fold, Folded
 from streams.state.impressions import Impressions
@@ -75,6 +76,8 @@ class FoldedBatch:
     duplicates: int = 0
     fates: Counter[str] = field(default_factory=Counter)
     """Impressions, by what became of them."""
+    lenient: Fates = field(default_factory=Counter)
+    """Fields that did not fit their record."""
 
 
 class BatchFold:
@@ -95,12 +98,12 @@ class BatchFold:
         batch = FoldedBatch()
         touched_user, known_items, types = batch.touched.get, self._known_items, batch.types
         add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
-        decode, answered, added = decode_interaction, self._answered, Folded.ADDED
+        decode, answered, added, lenient = decode_interaction, self._answered, Folded.ADDED, batch.lenient
         offset = batch.reached
         for record in records:
             offset = record.offset
             try:
-                interaction = decode(record.value, now_ms, max_future_ms)
+                interaction = decode(record.value, now_ms, max_future_ms, lenient)
                 user_id = pseudonym(interaction.user_id)
                 touched = touched_user(user_id) or touch(self._states, partition, user_id, batch)
                 folded = add(touched.state, interaction, offset)

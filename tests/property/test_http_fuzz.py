@@ -68,7 +68,7 @@ def test_any_body(body: bytes) -> None:
 
 @given(st.lists(st.integers(0, 2**32), max_size=4))
 def test_a_list_of_malformed_events(seeds: list[int]) -> None:
-    body = b"[" + b",".join(malformed(random.Random(seed)) for seed in seeds) + b"]"
+    body = b"[" + b",".join(malformed("interactions", random.Random(seed)) for seed in seeds) + b"]"
     assert send("POST", "/v1/events", headers=JSON, body=body) in {200, 400, 413}
 
 

@@ -121,7 +121,7 @@ async def test_a_tombstone_of_an_unknown_item_gives_it_a_row_that_is_never_recom
         (b"\xff", None, b"undecodable"),
         (b"i1", b"{", b"undecodable"),
         (b"i1", b'{"item_id":"i2"}', b"wrong_type"),
-        (b"i1", b'{"item_id":"i1","price":"much"}', b"wrong_type"),
+        (b"i1", b'{"item_id":["i1"]}', b"wrong_type"),
     ],
 )
 async def test_a_bad_item_is_set_aside_and_the_others_of_its_batch_are_added(
