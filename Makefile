@@ -71,13 +71,15 @@ fuzz: install  ## a million malformed events, each decoded or rejected; the HTTP
 crash: install  ## kill everything at random and count: ARGS="--kills 100 --minutes 15 --seed 7 --report FILE"
 	@$(BIN)/python -m tests.crash $(ARGS)
 
+# A gigabyte for torch.compile, which nothing here calls.
+NO_COMPILER := --no-emit-package triton
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 lock:  ## resolve the dependencies again: for developers, and for each image the same versions
 	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml --output-file deploy/worker.lock
-	$(LOCK) --constraint requirements.lock --extra learn pyproject.toml --output-file deploy/learner.lock
-	$(LOCK) --constraint requirements.lock --group pyproject.toml:triton --output-file deploy/triton.lock
+	$(LOCK) --constraint requirements.lock --extra learn $(NO_COMPILER) pyproject.toml --output-file deploy/learner.lock
+	$(LOCK) --constraint requirements.lock --group pyproject.toml:triton $(NO_COMPILER) --output-file deploy/triton.lock
 
 clean:  ## everything that was built or recorded here
 	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis

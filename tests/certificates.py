@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 
 def certificate(folder: Path) -> tuple[Path, Path, Path]:
@@ -11,7 +12,9 @@ def certificate(folder: Path) -> tuple[Path, Path, Path]:
     made = trustme.CA()
     own = made.issue_cert("127.0.0.1", common_name="127.0.0.1")
     made.cert_pem.write_to_path(authority)
-    own.private_key_pem.write_to_path(keyfile)
+    key = load_pem_private_key(own.private_key_pem.bytes(), None)
+    # Kafka reads a key in this form only.
+    keyfile.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     for part in own.cert_chain_pems:
         part.write_to_path(certfile, append=True)
     return authority, certfile, keyfile
