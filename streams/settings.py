@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -38,6 +39,14 @@ def _address(text: str) -> str:
 
 def _addresses(text: str) -> str:
     return ",".join(map(_address, text.split(",")))
+
+
+def is_everywhere(host: str) -> bool:
+    """Return whether listening on a host means all addresses of the machine, so that it names none of them."""
+    try:
+        return not host or ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 class _Group(BaseModel):
@@ -71,10 +80,10 @@ class TritonSettings(_Group):
     device: Literal["cpu", "gpu"] = "cpu"
     timeout_ms: Positive = 40
     """A list waits this long for the model, then falls to a lower rung."""
-    batch_users: Positive = 32
-    """Users a request; measured: 32 reach 87 % of in-process speed."""
-    candidates: Positive = 128
-    """Items asked for a user, before seen, retired and excluded ones are taken out."""
+    batch_users: Annotated[int, Field(gt=0, le=1024)] = 32
+    """Users a request, no more than the backend takes; measured: 32 reach 87 % of in-process speed."""
+    candidates: Annotated[int, Field(gt=0, le=10_000)] = 128
+    """Items asked for a user, no more than the backend takes, before seen, retired and excluded ones are taken out."""
     max_behind_seconds: PositiveFloat = 60.0
     """A model that lacks a generation which the worker has had for longer is not asked for lists any more."""
     serve_untrained: bool = False
@@ -157,6 +166,14 @@ class HttpSettings(_Group):
     """Limit a client; none by default."""
     tls_certfile: Path | None = None
     tls_keyfile: Path | None = None
+
+    @property
+    def local_address(self) -> str:
+        """host:port under which this machine reaches the API."""
+        host = self.host
+        if is_everywhere(host):
+            host = "::1" if ":" in host else "127.0.0.1"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class LearnerSettings(_Group):
@@ -334,6 +351,11 @@ def _refuse_contradictions(settings: Settings) -> None:
         raise SettingsError(
             f"HEADRACE_HTTP__HOST is {settings.http.host}, open to others, and HEADRACE_HTTP__TOKENS is empty; set "
             'tokens, as in {"a-long-secret": ["events", "read"]}, or listen on 127.0.0.1.'
+        )
+    if settings.http.advertised is None and is_everywhere(settings.http.host):
+        raise SettingsError(
+            f"HEADRACE_HTTP__HOST is {settings.http.host or 'empty'}, which is every address of this machine and none "
+            "that other workers can ask; set HEADRACE_HTTP__ADVERTISED to host:port as they reach this worker."
         )
     triton = settings.triton
     if (triton.tls_certfile is None) != (triton.tls_keyfile is None) or (triton.tls_certfile and not triton.tls_cafile):

@@ -18,6 +18,7 @@ import structlog
 import uvloop
 from faust.types import TP
 from prometheus_client import CollectorRegistry, ProcessCollector
+from yarl import URL
 
 from streams.agents.add_items import AddItems
 from streams.agents.answer_requests import AnswerRequests
@@ -102,6 +103,7 @@ class Worker:
         self.decisions.start()
         self.serve_metrics()
         await self.server.start()
+        self.app.conf.canonical_url = URL(f"http://{self.server.reachable}")  # before the group is told of it
         _log.info("worker_listening", address=self.server.address)
 
     async def stop(self) -> None:
@@ -239,7 +241,7 @@ async def _live(app: faust.App) -> None:
 
 def _faust_app(settings: Settings, partitions: int) -> faust.App:
     kafka = settings.kafka
-    url = f"http://{settings.http.advertised or f'{settings.http.host}:{settings.http.port}'}"
+    url = f"http://{settings.http.advertised or settings.http.local_address}"
     return faust.App(
         settings.topics.workers,
         broker=[f"batches://{address}" for address in settings.broker.split(",")],

@@ -55,6 +55,9 @@ class FakeServing:
     def similar(self, item_id: str, k: int) -> list[RecommendedItem] | None:
         return self.neighbours[item_id][:k] if item_id in self.neighbours else None
 
+    def knows(self, item_id: str) -> bool:
+        return item_id in self.titles
+
     def title(self, item_id: str) -> str | None:
         return self.titles.get(item_id)
 

@@ -32,8 +32,12 @@ class ApiServer:
     def address(self) -> str:
         """The URL under which this machine reaches the server."""
         scheme = "https" if self._settings.tls_certfile else "http"
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"{scheme}://{host}:{self.port}"
+        return f"{scheme}://{self._settings.model_copy(update={'port': self.port}).local_address}"
+
+    @property
+    def reachable(self) -> str:
+        """host:port under which other workers reach the server."""
+        return self._settings.advertised or self._settings.model_copy(update={"port": self.port}).local_address
 
     @property
     def connections(self) -> int:

@@ -8,8 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.api.bodies import read_events
 from streams.api.forwarding import Forwarder
-from streams.api.parameters import after_of, exclude_of, k_of, path_id, query_of, read_events
+from streams.api.parameters import after_of, exclude_of, k_of, path_id, query_of
 from streams.api.problems import ProblemError
 from streams.errors import NotReadyError
 from streams.records import (
@@ -52,6 +53,9 @@ class Serving(Protocol):
     def similar(self, item_id: str, k: int) -> list[RecommendedItem] | None:
         """Return the items that users take together with one, None when it is unknown."""
 
+    def knows(self, item_id: str) -> bool:
+        """Return whether any event has named the item."""
+
     def title(self, item_id: str) -> str | None:
         """Return an item's name, None when there is none."""
 
@@ -82,7 +86,7 @@ class Endpoints:
         """Compute the user's list now."""
         user_id = path_id(request, "user_id")
         query = query_of(request, "k", "after", "exclude")
-        k, after, exclude = k_of(query, self._k), after_of(query), exclude_of(query)
+        k, after, exclude = k_of(query, self._k), after_of(query), exclude_of(query, self._serving.knows)
         if owner := self._serving.owner(user_id):
             return await self._forwarder.forward(owner, request)
         found = await self._serving.recommend(user_id, k, exclude, after)

@@ -33,7 +33,7 @@ class Forwarder:
 
         Args:
             owner: host:port.
-            request: one without a body.
+            request: GET or HEAD; the owner is asked for GET's answer.
 
         Raises:
             ProblemError: the owner does not answer, or the request was forwarded to this worker already.
@@ -41,10 +41,12 @@ class Forwarder:
         if header(request, FORWARDED) is not None:
             raise _unavailable("the user is moving between workers; ask again")
         headers = [(name, value) for name, value in request.scope["headers"] if name in _PASSED_ON]
+        # As it came: a URL's path is normalised, which makes user b of x/../b.
         target = request.scope["raw_path"] + b"?" + request.scope["query_string"]
-        url = httpx.URL(f"{self._scheme}://{owner}").copy_with(raw_path=target)
         try:
-            answer = await self._client.request(request.method, url, headers=[*headers, (FORWARDED, b"1")])
+            answer = await self._client.get(
+                f"{self._scheme}://{owner}", headers=[*headers, (FORWARDED, b"1")], extensions={"target": target}
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise _unavailable("the worker that owns the user does not answer; ask again") from exc
         passed = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}

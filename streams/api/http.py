@@ -89,7 +89,7 @@ class _Route:
 _READ: Final = ("invalid-parameter", "not-ready", "owner-unavailable", "state-behind")
 _WRITE: Final = (
     "invalid-body", "invalid-event", "body-too-slow", "body-too-large", "too-many-events", "unsupported-media-type",
-    "not-ready",
+    "unsupported-encoding", "not-ready",
 )  # fmt: skip
 
 

@@ -30,8 +30,8 @@ class DirectRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        methods = self.methods or set()
-        if scope["method"] not in methods:
+        methods = (self.methods or set()) | ({"HEAD"} if "GET" in (self.methods or ()) else set())
+        if scope["method"] not in methods:  # the answer to HEAD is GET's: the server leaves its body out
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
         response = await self.endpoint(Request(scope, receive))
         await response(scope, receive, send)

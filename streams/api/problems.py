@@ -24,6 +24,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "body-too-large": (413, "The body is too large"),
     "too-many-events": (413, "Too many events in one request"),
     "unsupported-media-type": (415, "The body must be application/json"),
+    "unsupported-encoding": (415, "The body's encoding is not known"),
     "misdirected": (421, "The Host header names another machine"),
     "rate-limited": (429, "Too many requests"),
     "internal": (500, "The worker failed"),

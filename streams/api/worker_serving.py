@@ -131,6 +131,10 @@ class WorkerServing:
         """Return the items that users take together with one, None when it is unknown."""
         return self._ladder.similar(item_id, k)
 
+    def knows(self, item_id: str) -> bool:
+        """Return whether an item has a row."""
+        return item_id in self._catalogue.rows
+
     def title(self, item_id: str) -> str | None:
         """Return an item's name, None when no items event gave one."""
         return self._catalogue.title(item_id)

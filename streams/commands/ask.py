@@ -21,7 +21,7 @@ def show_recommendations(settings: Settings, user_id: str, k: int, *, as_json: b
     Raises:
         StartError: no worker answers, or it refuses.
     """
-    answer = WorkerApi(settings.http).get(f"/v1/users/{quote(user_id, safe='')}/recommendations?k={k}")
+    answer = WorkerApi(settings.http).get(f"/v1/users/{path_segment(user_id)}/recommendations?k={k}")
     if as_json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
         return
@@ -42,7 +42,7 @@ def show_history(settings: Settings, user_id: str, *, as_json: bool) -> None:
     Raises:
         StartError: no worker answers, or it refuses.
     """
-    answer = WorkerApi(settings.http).get(f"/v1/users/{quote(user_id, safe='')}/history")
+    answer = WorkerApi(settings.http).get(f"/v1/users/{path_segment(user_id)}/history")
     if as_json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - for programs
         return
@@ -63,6 +63,7 @@ class WorkerApi:
             base_url=self._address,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_SECONDS,
+            trust_env=False,  # HTTP_PROXY is for the web: the token would pass through it
             # A worker's own certificate is seldom signed by an authority that this machine knows.
             verify=str(settings.tls_certfile) if settings.tls_certfile else True,
         )
@@ -85,9 +86,14 @@ class WorkerApi:
         return response.json()
 
 
+def path_segment(identifier: str) -> str:
+    """Return an id as a part of a path; `.` and `..` would be taken out of it by whoever normalises paths."""
+    return quote(identifier, safe="").replace(".", "%2E")
+
+
 def worker_address(settings: HttpSettings) -> str:
     """Return the base URL of this machine's worker."""
-    return f"{'https' if settings.tls_certfile else 'http'}://{settings.host}:{settings.port}"
+    return f"{'https' if settings.tls_certfile else 'http'}://{settings.local_address}"
 
 
 def _reason(response: httpx.Response) -> str:

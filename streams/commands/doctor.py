@@ -165,12 +165,13 @@ def _triton(settings: Settings) -> Finding:
     from tritonclient.utils import InferenceServerException
 
     from streams.triton.credentials import credentials
+    from streams.triton.scorer import channel_options
 
     url = settings.triton.url
     if not _listens(url):
         return _silent("triton", url, "`headrace triton` starts one here, HEADRACE_TRITON__URL names another.")
     try:
-        with InferenceServerClient(url, creds=credentials(settings.triton)) as client:
+        with InferenceServerClient(url, creds=credentials(settings.triton), channel_args=channel_options()) as client:
             ready = client.is_model_ready("sequence", client_timeout=_SECONDS)
             server = client.get_server_metadata(client_timeout=_SECONDS).version
     except InferenceServerException as exc:
@@ -202,7 +203,7 @@ def _http(role: str, address: str, path: str, listener: str, setting: str) -> Fi
     if not _listens(listener):
         return Finding(role, State.IDLE, f"nothing listens on {listener}", f"`headrace {role}` starts one.")
     try:
-        response = httpx.get(address + path, timeout=_SECONDS, verify=False)  # noqa: S501 - it says who it is, no more
+        response = httpx.get(address + path, timeout=_SECONDS, trust_env=False, verify=False)  # noqa: S501 - no secret is sent
     except httpx.HTTPError as exc:
         return Finding(role, State.PROBLEM, f"{listener}: {exc}", f"a stranger has the port? Set {setting}.")
     if response.is_error:

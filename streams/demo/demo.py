@@ -114,7 +114,7 @@ class _Demo:
         self._titles: dict[str, str] = {}
         self._observer: Observer | None = None
         self._event_rate, self._list_rate = Rate(), Rate()
-        self._http = httpx.Client(timeout=5.0)
+        self._http = httpx.Client(timeout=5.0, trust_env=False)
         self._scraped = 0.0
         path, self._columns = open_events(SHOP)
         self._path = path

@@ -192,11 +192,12 @@ def _triton_ready(triton: TritonSettings) -> bool:
     from tritonclient.utils import InferenceServerException
 
     from streams.triton.credentials import credentials
+    from streams.triton.scorer import channel_options
 
     if not is_listening(*_split(triton.url)):
         return False
     try:
-        with InferenceServerClient(triton.url, creds=credentials(triton)) as client:
+        with InferenceServerClient(triton.url, creds=credentials(triton), channel_args=channel_options()) as client:
             return bool(client.is_model_ready("sequence", client_timeout=2.0))
     except InferenceServerException:
         return False

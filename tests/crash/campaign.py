@@ -227,7 +227,7 @@ class Campaign:
             self._until(lambda: all(map(self.deployment.ready, wanted)), _START_SECONDS, "all workers are ready")
         worker = wanted[0]
         with (
-            httpx.Client(base_url=self.deployment.api(worker), timeout=30) as client,
+            httpx.Client(base_url=self.deployment.api(worker), timeout=30, trust_env=False) as client,
             ThreadPoolExecutor(_HTTP_CLIENTS) as pool,
         ):
 

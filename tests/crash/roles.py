@@ -167,13 +167,13 @@ class Deployment:
     def partitions_of(self, worker: Role) -> list[int]:
         """Return which partitions a worker owns; none when it does not answer."""
         with suppress(httpx.HTTPError, ValueError, KeyError):
-            return list(httpx.get(f"{self.api(worker)}/healthz", timeout=0.3).json()["partitions"])
+            return list(httpx.get(f"{self.api(worker)}/healthz", timeout=0.3, trust_env=False).json()["partitions"])
         return []
 
     def ready(self, worker: Role) -> bool:
         """Whether a worker has its partitions and their state."""
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.api(worker)}/readyz", timeout=0.5).is_success
+            return httpx.get(f"{self.api(worker)}/readyz", timeout=0.5, trust_env=False).is_success
         return False
 
     def api(self, worker: Role) -> str:

@@ -53,6 +53,7 @@ def test_every_setting_of_a_manifest_is_one_that_the_roles_know(monkeypatch: pyt
         if value is not None and "$" not in str(value):
             monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("HEADRACE_HTTP__TOKENS", '{"a-long-secret": ["events", "read"]}')
+    monkeypatch.setenv("HEADRACE_HTTP__ADVERTISED", "10.0.0.7:8080")  # which the container finds out when it starts
     load_settings()
 
 
@@ -80,6 +81,7 @@ def test_prometheus_asks_where_the_roles_serve_their_metrics(monkeypatch: pytest
     for name, value in {**services["learner"]["environment"], **services["worker"]["environment"]}.items():
         monkeypatch.setenv(name, "{}" if "$" in value else value)
     monkeypatch.setenv("HEADRACE_HTTP__TOKENS", '{"a-long-secret": ["events", "read"]}')
+    monkeypatch.setenv("HEADRACE_HTTP__ADVERTISED", "10.0.0.7:8080")  # which the container finds out when it starts
     settings = load_settings()
     asked = (DEPLOY / "prometheus.yaml").read_text()
     assert f"{{names: [worker], type: A, port: {settings.worker_metrics_port}}}" in asked

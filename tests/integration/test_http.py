@@ -15,10 +15,12 @@ import httpx
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from streams.commands.ask import path_segment
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
 from streams.local.processes import Child, free_port
 from tests.unit.test_http import event, problem_of
+from tests.unit.test_http_edge import ODD_IDS
 
 pytestmark = pytest.mark.integration
 DEADLINE_SECONDS = 60.0
@@ -134,6 +136,16 @@ def test_a_list_of_events_is_durable_at_the_positions_returned(pair: Workers) ->
     }
     consumer.close()
     assert [stored[position] for position in positions] == USERS
+
+
+def test_an_odd_id_is_the_same_user_at_either(pair: Workers) -> None:
+    """Issue 10, D: posted in one list, read from the owner and through the other worker."""
+    events = [event(user_id=user_id, event_id="odd", item_id=f"i{n}") for n, user_id in enumerate(ODD_IDS)]
+    positions = pair.clients[0].post("/v1/events", json=events).json()["positions"]
+    for number, (user_id, position) in enumerate(zip(ODD_IDS, positions, strict=True)):
+        for client in pair.clients:
+            history = client.get(f"/v1/users/{path_segment(user_id)}/history", params={"after": position}).json()
+            assert (history["user_id"], [e["item_id"] for e in history["interactions"]]) == (user_id, [f"i{number}"])
 
 
 def test_a_position_of_another_partition_is_refused(pair: Workers) -> None:

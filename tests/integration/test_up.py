@@ -24,7 +24,7 @@ def role_of(process: psutil.Process) -> str:
 
 def answer(url: str) -> httpx.Response | None:
     try:
-        found = httpx.get(url, timeout=5)
+        found = httpx.get(url, timeout=5, trust_env=False)
     except httpx.TransportError:
         return None
     return found if found.is_success else None
@@ -38,7 +38,12 @@ def test_all_roles_answer_and_one_that_is_killed_comes_back_with_what_it_knew(tm
         line = up.stdout.readline()
         assert line, "it ended"
     api = found[1]
-    sent = httpx.post(f"{api}/v1/events", content=encode(interaction()), headers={"content-type": "application/json"})
+    sent = httpx.post(
+        f"{api}/v1/events",
+        content=encode(interaction()),
+        headers={"content-type": "application/json"},
+        trust_env=False,
+    )
     [position] = sent.json()["positions"]
     history = f"{api}/v1/users/u1/history"
     known = until(lambda: answer(f"{history}?after={position}"))

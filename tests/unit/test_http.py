@@ -1,6 +1,7 @@
 """The API answers what its worker knows, and whatever else it is sent gets a problem document that names the field."""
 
 import asyncio
+import gzip
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from streams.settings import Settings
 from tests.fakes import FakeServing
 
 JSON = {"Content-Type": "application/json"}
+PACKED = {**JSON, "Content-Encoding": "gzip"}
 
 
 def event(**fields: object) -> dict[str, Any]:
@@ -130,6 +132,46 @@ async def test_a_form_is_refused_because_any_web_page_can_send_one(client: httpx
     assert problem_of(response) == (415, "unsupported-media-type", "Content-Type")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+async def test_a_packed_body_is_unpacked(client: httpx.AsyncClient, serving: FakeServing, encoding: str) -> None:
+    body = gzip.compress(json.dumps([event(event_id=f"e{n}") for n in range(100)]).encode())
+    response = await client.post("/v1/events", content=body, headers={**JSON, "Content-Encoding": encoding})
+    assert response.status_code == 200
+    assert len(serving.events) == 100
+
+
+@pytest.mark.parametrize("limit", [99_999, 100_000])
+async def test_a_packed_body_is_bounded_by_what_it_becomes(serving: FakeServing, limit: int) -> None:
+    body = gzip.compress(json.dumps(event()).encode().ljust(100_000))
+    assert len(body) < 1000
+    async with api(serving, max_body_bytes=limit) as client:
+        response = await client.post("/v1/events", content=body, headers=PACKED)
+    assert response.status_code == (200 if limit == 100_000 else 413)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{}", "not gzip"),
+        (b"", "no end"),
+        (gzip.compress(b"{}")[:-4], "no end"),
+        (gzip.compress(b"{}") * 2, "bytes after its end"),
+        (gzip.compress(b"{}")[:-8] + bytes(8), "not gzip"),
+    ],
+)
+async def test_a_packed_body_that_is_broken_is_refused(client: httpx.AsyncClient, body: bytes, said: str) -> None:
+    response = await client.post("/v1/events", content=body, headers=PACKED)
+    assert problem_of(response) == (400, "invalid-body", "Content-Encoding")
+    assert said in response.json()["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd"])
+async def test_a_body_packed_in_another_way_is_refused_with_the_way(client: httpx.AsyncClient, encoding: str) -> None:
+    response = await client.post("/v1/events", content=b"{}", headers={**JSON, "Content-Encoding": encoding})
+    assert problem_of(response) == (415, "unsupported-encoding", "Content-Encoding")
+    assert response.headers["accept-encoding"] == "gzip"
+
+
 async def test_a_large_body_is_refused_by_its_announced_length(serving: FakeServing) -> None:
     async with api(serving, max_body_bytes=100) as client:
         response = await client.post("/v1/events", content=b" " * 101, headers=JSON)
@@ -153,7 +195,7 @@ async def test_a_body_at_the_limit_is_taken(serving: FakeServing) -> None:
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(serving: FakeServing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.api.parameters.BODY_SECONDS", 0.01)
+    monkeypatch.setattr("streams.api.bodies.BODY_SECONDS", 0.01)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"["
@@ -252,6 +294,32 @@ async def test_a_bad_user_id_is_refused(client: httpx.AsyncClient, user_id: str)
     assert problem_of(response) == (400, "invalid-parameter", "user_id")
 
 
+@pytest.mark.parametrize(
+    "path", ["v1/users/%ff", "v1/users/%fe", "v1/users/a%c3", "v1/users/%ed%a0%80", "v1/items/%ff"]
+)
+async def test_an_id_that_is_no_utf8_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    """Issue 10, C.5: %ff and %fe were one user."""
+    kind = path.split("/")[1]
+    response = await client.get(f"/{path}/{'history' if kind == 'users' else 'similar'}")
+    assert problem_of(response) == (400, "invalid-parameter", f"{kind[:-1]}_id")
+
+
+async def test_the_replacement_character_is_a_character(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/users/%EF%BF%BD/history")).json()["user_id"] == "\N{REPLACEMENT CHARACTER}"
+
+
+async def test_a_list_in_exclude_is_refused_unless_it_is_an_item(
+    client: httpx.AsyncClient, serving: FakeServing
+) -> None:
+    """Issue 10, D: exclude=1,2,3 was one id that nobody has."""
+    response = await client.get("/v1/users/u1/recommendations?exclude=1,2,3")
+    assert problem_of(response) == (400, "invalid-parameter", "exclude")
+    assert "repeat" in response.json()["detail"]
+    serving.titles = {"salt, coarse": "Salt"}
+    assert (await client.get("/v1/users/u1/recommendations?exclude=salt,+coarse")).status_code == 200
+    assert serving.asked == [("u1", 10, frozenset({"salt, coarse"}))]
+
+
 async def test_similar_items_are_listed(client: httpx.AsyncClient, serving: FakeServing) -> None:
     serving.neighbours["i1"] = [RecommendedItem("i2", 0.5, "covisit"), RecommendedItem("i3", 0.25, "covisit")]
     response = await client.get("/v1/items/i1/similar?k=1")
@@ -268,6 +336,7 @@ async def test_an_unknown_route_and_a_wrong_method_are_problems_too(client: http
     response = await client.delete("/v1/events")
     assert problem_of(response) == (405, "method-not-allowed", None)
     assert response.headers["allow"] == "POST"
+    assert (await client.delete("/healthz")).headers["allow"] == "GET, HEAD"
 
 
 async def test_a_worker_that_is_not_ready_says_so(client: httpx.AsyncClient, serving: FakeServing) -> None:

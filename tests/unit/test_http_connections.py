@@ -78,6 +78,20 @@ async def test_an_answer_to_a_request_that_is_not_complete_is_the_connections_la
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("path", [b"/healthz", b"/readyz", b"/v1/users/u1/history", b"/docs"])
+async def test_head_is_answered_as_get_without_the_body(path: bytes) -> None:  # issue 10, D: it was 405
+    async with running(FakeServing()) as server:
+        answers = [
+            await answer_and_end(server, LAST_PROBE.replace(b"GET /healthz", method + b" " + path))
+            for method in (b"HEAD", b"GET")
+        ]
+    head, got = answers
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.endswith(b"\r\n\r\n")
+    length = next(line for line in got.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    assert length in head.split(b"\r\n")
+
+
 async def test_a_request_that_is_complete_keeps_its_connection() -> None:
     body = json.dumps(event()).encode()
     request = b"POST /v1/events HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (HOST, len(body), body)

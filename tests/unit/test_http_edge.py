@@ -1,9 +1,12 @@
 """Who may ask, how often, and where a request goes that is another worker's."""
 
+import ast
 import asyncio
 import json
+import re
 import socket
 import ssl
+import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,19 +17,27 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from streams.api import api_server
 from streams.api.api_server import ApiServer
 from streams.api.auth import Authenticator
 from streams.api.connections import MAX_HEAD_BYTES
 from streams.api.http import create_api
 from streams.api.rate_limit import MAX_CLIENTS, RateLimit
+from streams.commands.ask import WorkerApi, path_segment
 from streams.errors import SettingsError, StartError
 from streams.instruments import WorkerInstruments
 from streams.pseudonyms import pseudonyms
-from streams.settings import Settings
+from streams.records import Interaction
+from streams.settings import HttpSettings, Settings
 from tests.certificates import certificate
 from tests.fakes import FakeServing
 from tests.unit.test_http import api, event, problem_of
 
+ODD_IDS = [
+    ".", "..", "...", "a/b", "a%2Fb", "x/../b", "./b", "b/..", "//", "/", " lead", "trail ", "\U0001f600", "e\u0301",
+    "\u00e9", "u?x=1", "u#h", "u+v", "a,b", "a;b", "null", "0", "\u2028", "a\tb", "a\r\nb",
+    "\0", "\u200b", "A", "a", "history", "é" * 127,
+]  # fmt: skip
 TOKENS = {"reader": ["read"], "shop": ["events", "read"], "operator": ["admin"]}
 
 
@@ -138,6 +149,58 @@ async def test_a_request_for_anothers_user_is_answered_by_that_worker() -> None:
         assert behind.headers["retry-after"] == "1"
         denied = await client.get("/v1/users/a%2Fb/history", headers=bearer("wrong"))
         assert problem_of(denied) == (401, "unauthenticated", None)
+
+
+async def test_an_odd_id_is_the_same_user_on_every_way() -> None:
+    """Issue 10, C.5: x/../b read user b at another worker, and `headrace history ..` the route above."""
+    asked, owner = FakeServing(), FakeServing()
+    owner.events = [Interaction(f"e{n}", user_id, f"i{n}", "view", 1764000000000) for n, user_id in enumerate(ODD_IDS)]
+    async with running(owner) as other, running(asked) as server:
+        asked.elsewhere = dict.fromkeys(ODD_IDS, f"127.0.0.1:{other.port}")
+        for at in (server, other):
+            commands = WorkerApi(HttpSettings(port=at.port))
+            for number, user_id in enumerate(ODD_IDS):
+                got = await asyncio.to_thread(commands.get, f"/v1/users/{path_segment(user_id)}/history")
+                assert (got["user_id"], [e["item_id"] for e in got["interactions"]]) == (user_id, [f"i{number}"])
+
+
+@pytest.mark.parametrize("path", [b"x/../b", b"./b", b"b/..", b"%2e%2e/b", b"a%2F..%2Fb"])
+async def test_a_path_reaches_the_owner_as_it_came(path: bytes) -> None:
+    asked, owner = FakeServing(), FakeServing()
+    user_id = urllib.parse.unquote_to_bytes(path).decode()
+    async with running(owner) as other, running(asked) as server:
+        asked.elsewhere = {user_id: f"127.0.0.1:{other.port}"}
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        line = b"GET /v1/users/" + path + b"/recommendations?exclude=%2e HTTP/1.1\r\n"
+        writer.write(line + b"Host: localhost\r\nConnection: close\r\n\r\n")
+        await asyncio.wait_for(reader.read(), 4)
+        writer.close()
+    assert owner.asked == [(user_id, 10, frozenset({"."}))]
+
+
+async def test_a_head_of_anothers_user_is_answered_by_that_worker() -> None:
+    asked, owner = FakeServing(), FakeServing()
+    async with running(owner) as other, api(asked) as client:
+        asked.elsewhere = {"u1": f"127.0.0.1:{other.port}"}
+        assert (await client.head("/v1/users/u1/history")).status_code == 200
+
+
+async def test_a_command_does_not_tell_its_token_to_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 10, D: the bearer token of `headrace history` went through HTTP_PROXY."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
+    async with running(FakeServing(), tokens=TOKENS) as server:
+        commands = WorkerApi(HttpSettings(port=server.port, tokens={"reader": ["read"]}))
+        assert (await asyncio.to_thread(commands.get, "/v1/users/u1/history"))["user_id"] == "u1"
+
+
+def test_no_client_heeds_the_environments_proxies() -> None:
+    for file in sorted(Path(api_server.__file__).parents[1].rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and re.fullmatch(
+                r"httpx\.(Client|AsyncClient|get|post)", ast.unparse(node.func)
+            ):
+                assert "trust_env=False" in ast.unparse(node), f"{file}:{node.lineno}"
 
 
 async def test_two_workers_that_each_name_the_other_do_not_loop() -> None:

@@ -9,6 +9,7 @@ from engine.network.model import PRESETS
 from streams.errors import SettingsError
 from streams.settings import LearnerSettings, describe, load_settings
 
+ANY_TOKEN = '{"a-long-secret": ["read"]}'  # noqa: S105 - made up
 SECRET = "do-not-show"  # noqa: S105 - made up
 
 
@@ -73,6 +74,9 @@ def test_an_empty_folder_is_not_the_one_the_user_is_in(monkeypatch: pytest.Monke
     [
         ({"HEADRACE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "HEADRACE_KAFKA__SASL_MECHANISM"),
         ({"HEADRACE_HTTP__HOST": "0.0.0.0"}, "HEADRACE_HTTP__TOKENS"),  # noqa: S104 - it is refused
+        ({"HEADRACE_HTTP__HOST": "0.0.0.0", "HEADRACE_HTTP__TOKENS": ANY_TOKEN}, "HEADRACE_HTTP__ADVERTISED"),  # noqa: S104
+        ({"HEADRACE_HTTP__HOST": "::", "HEADRACE_HTTP__TOKENS": ANY_TOKEN}, "HEADRACE_HTTP__ADVERTISED"),
+        ({"HEADRACE_HTTP__HOST": "", "HEADRACE_HTTP__TOKENS": ANY_TOKEN}, "HEADRACE_HTTP__ADVERTISED"),
         ({"HEADRACE_SERVING__K": "20", "HEADRACE_TRITON__CANDIDATES": "10"}, "HEADRACE_TRITON__CANDIDATES"),
         ({"HEADRACE_TRITON__TLS_KEYFILE": "k.pem"}, "HEADRACE_TRITON__TLS_CERTFILE"),
         ({"HEADRACE_TRITON__TLS_CERTFILE": "c", "HEADRACE_TRITON__TLS_KEYFILE": "k"}, "HEADRACE_TRITON__TLS_CAFILE"),

@@ -23,6 +23,9 @@ from streams.followers.weights import WeightsFollower
 from streams.triton.memory import drop_library_pages
 
 INPUTS = ("rows", "types", "times", "lengths")
+MAX_K = 10_000
+MAX_USERS = 1024
+"""Of one request: an answer's size is their product, and anybody who reaches the port may ask."""
 
 
 class TritonPythonModel:
@@ -96,13 +99,15 @@ class TritonPythonModel:
 
 
 def _decode(request: Any) -> tuple[HistoryBatch, int]:  # noqa: ANN401 - Triton ships no types
-    """Read one request; ValueError when it contradicts itself."""
+    """Read one request; ValueError when it contradicts itself or asks for more than is given."""
     rows, types, times, lengths, k = (
         pb_utils.get_input_tensor_by_name(request, name).as_numpy().ravel() for name in (*INPUTS, "k")
     )
     if (lengths < 0).any() or not len(rows) == len(types) == len(times) == lengths.sum():
         raise ValueError("rows, types and times must be as long as lengths add up to")
-    return HistoryBatch(rows, types, times, lengths), max(1, int(k[0]))
+    if len(lengths) > MAX_USERS or k.size != 1 or not 0 <= k[0] <= MAX_K:
+        raise ValueError(f"a request may ask for {MAX_USERS} histories and one k of at most {MAX_K}; send several")
+    return HistoryBatch(rows, types, times, lengths), max(1, int(k[0]))  # 0 is what Triton warms up with
 
 
 def _slot(request: Any) -> str:  # noqa: ANN401 - Triton ships no types
