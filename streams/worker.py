@@ -67,6 +67,7 @@ _BUFFERED_BATCHES: Final = 2
 _FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of one partition: the larger a batch, the more events of one user share a changelog record and a write."""
 _MEASURE_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 1.0
 _LAST_BATCHES_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 8.0
 _GC_THRESHOLD: Final = (500_000, 20, 100)
@@ -113,6 +114,17 @@ class Worker:
         await self.scorer.close()
         for close in (self.outputs.close, self.catalogue.stop, self.neighbours.stop, self.decisions.stop):
             await asyncio.to_thread(close)
+
+    async def watch(self) -> None:
+        """Wait for a follower whose thread has ended: lists would be made of what was true then, for ever.
+
+        Raises:
+            StartError: which one, and why.
+        """
+        while True:
+            for follower in (self.catalogue, self.neighbours, self.decisions):
+                follower.check()
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def on_revoked(self, _app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ANN401 - faust's signal
         """Evict the users of partitions that another worker may own from now on."""
@@ -185,6 +197,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         decisions, scorer, server, instruments, lambda: _serve_metrics(settings, registry),
     )  # fmt: skip
     app.task(completion.watch)
+    app.task(worker.watch)
     app.task(ExpireUsers(settings, table, pipeline, serving.settled_partitions, instruments).run)
     app.task(ReviewChangelog(table, pipeline, serving.settled_partitions, _changelog_ends(app, table)).run)
     app.timer(interval=_MEASURE_SECONDS)(worker.measure)

@@ -46,6 +46,7 @@ class DecisionFollower:
         self.routing = Routing()
         self._follower = Follower(client, topic, self._take, lambda why: log.warning("decisions", why=why))
         self.start = self._follower.start
+        self.check = self._follower.check
         self.stop = self._follower.stop
 
     def slot_of(self, user_id: str) -> str:

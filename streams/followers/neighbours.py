@@ -56,6 +56,7 @@ class NeighbourFollower:
             report=lambda why: log.warning("weights", why=why),
         )
         self.start = self._follower.start
+        self.check = self._follower.check
         self.stop = self._follower.stop
 
     def _apply(self, change: Generation) -> None:

@@ -44,6 +44,7 @@ class WeightsFollower:
         self._report = report
         self._follower = Follower(client, topic, self._take, report)
         self.start = self._follower.start
+        self.check = self._follower.check
         self.stop = self._follower.stop
 
     def _take(self, message: Message) -> None:

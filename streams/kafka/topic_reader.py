@@ -4,7 +4,7 @@ Runs inside Triton's backend too: it takes plain values and imports neither torc
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
@@ -20,12 +20,12 @@ _MEMORY_KILOBYTES: Final = 16 * 1024
 _NOTHING_MORE: Final = (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART)  # noqa: SLF001 - its public name
 
 
-def reader(client: Mapping[str, Any], topic: str, position: int = OFFSET_BEGINNING) -> Consumer:
-    """Return a consumer of what was committed to a topic of one partition, from a position on.
+def reader(client: Mapping[str, Any], topics: str | Sequence[str], position: int = OFFSET_BEGINNING) -> Consumer:
+    """Return a consumer of what was committed to a topic of one partition, or to several, from a position on.
 
     Args:
         client: librdkafka's settings of the connection.
-        topic: its full name.
+        topics: full names.
         position: the first offset that is wanted.
     """
     consumer = Consumer(
@@ -40,7 +40,8 @@ def reader(client: Mapping[str, Any], topic: str, position: int = OFFSET_BEGINNI
             **client,
         }
     )
-    consumer.assign([TopicPartition(topic, 0, position)])
+    names = [topics] if isinstance(topics, str) else topics
+    consumer.assign([TopicPartition(name, 0, position) for name in names])
     return consumer
 
 

@@ -19,6 +19,7 @@ from engine.batch import HistoryBatch, joined
 from engine.blending.serving import ServedModel, ServedSlots
 from engine.generations import Generation
 from engine.weights import CHALLENGER, CHAMPION, load, metadata
+from streams.errors import HeadraceError
 from streams.followers.weights import WeightsFollower
 from streams.triton.memory import drop_library_pages
 
@@ -56,7 +57,15 @@ class TritonPythonModel:
             self.follower.start()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests of a slot from one pass over the histories of all of them."""
+        """Answer all requests of a slot from one pass over the histories of all of them.
+
+        Nothing is answered by a model whose follower has ended: its weights would be served for ever, in good health.
+        """
+        try:
+            if self.follower:
+                self.follower.check()
+        except HeadraceError as exc:
+            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(exc))) for _ in requests]
         answers: list[Any] = [None] * len(requests)
         asked: dict[str, list[tuple[int, HistoryBatch, int]]] = {}
         for at, request in enumerate(requests):
