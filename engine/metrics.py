@@ -11,33 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 CUTOFFS = (5, 10, 20)
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def rank_of(scores_BI: NDArray[np.float32], targets_B: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Rank of each target in its row of scores; half of its equals come before it, so a constant score gains nothing.
+    """Rank of each target in its row of scores; see `tied_rank` for its equals.
 
     >>> rank_of(np.array([[-np.inf, 2.0, 3.0, 1.0]], np.float32), np.array([1])).tolist()
     [1]
-    >>> rank_of(np.array([[-np.inf, 0.0, 0.0, 0.0, 0.0, 0.0]], np.float32), np.array([1])).tolist()
-    [2]
     """
     own_B1 = np.take_along_axis(scores_BI, np.asarray(targets_B, np.int64)[:, None], 1)
-    above_B = (scores_BI > own_B1).sum(1)
-    equal_B = (scores_BI == own_B1).sum(1) - 1
-    ranks_B: NDArray[np.int64] = above_B + equal_B // 2
-    return ranks_B
+    return tied_rank((scores_BI > own_B1).sum(1), (scores_BI == own_B1).sum(1) - 1)
 
 
 def rank_for_all(scores_I: NDArray[np.float32], targets_B: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Rank of each target where everybody gets the same scores.
 
-    >>> rank_for_all(np.array([0.0, 7.0, 3.0, 0.0, 0.0], np.float32), np.array([1, 4])).tolist()
-    [0, 3]
+    >>> rank_for_all(np.array([0.0, 7.0, 3.0, 1.0], np.float32), np.array([1, 3])).tolist()
+    [0, 2]
     """
     ordered_I, own_B = np.sort(scores_I), scores_I[targets_B]
     not_above_B = np.searchsorted(ordered_I, own_B, "right")
-    equal_B = not_above_B - np.searchsorted(ordered_I, own_B) - 1
-    ranks_B: NDArray[np.int64] = len(scores_I) - not_above_B + equal_B // 2
+    return tied_rank(len(scores_I) - not_above_B, not_above_B - np.searchsorted(ordered_I, own_B) - 1)
+
+
+def tied_rank(above_B: NDArray[np.integer[Any]], equal_B: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Rank of targets that share their score with others: over many cases, each place among the equals as often.
+
+    So a metric's mean is its expectation over the order of equals. One place for all cases would not do: with half of
+    the equals before it, a target among 15 equals was in the first 10 always, not in 10 of 15 cases. The places follow
+    the golden ratio (Weyl's sequence), which covers any number of them evenly, and is the same in each run.
+
+    Args:
+        above_B: Rows with a greater score.
+        equal_B: Other rows with the same score.
+
+    >>> tied_rank(np.full(6, 2), np.full(6, 2)).tolist()
+    [3, 2, 4, 3, 2, 4]
+    """
+    share_B = (np.arange(1, len(above_B) + 1) * _GOLDEN) % 1.0
+    ranks_B: NDArray[np.int64] = above_B + (share_B * (equal_B + 1)).astype(np.int64)
     return ranks_B
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from engine.batch import HistoryBatch
 from engine.blending.selection import best
+from engine.metrics import tied_rank
 from engine.network.model import ModelConfig, SequenceModel
 from engine.weights import Weights, WeightsError
 
@@ -100,8 +101,7 @@ class Sparse:
             np.bincount(users_N[counts], minlength=len(own_B))
             for counts in (value_N > own_B[users_N], value_N == own_B[users_N])
         )
-        ranks_B: NDArray[np.int64] = above_B + (np.where(held_B, equal_B, rows - above_B) - 1) // 2
-        return ranks_B
+        return tied_rank(above_B, np.where(held_B, equal_B, rows - above_B) - 1)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,12 @@ def run(
         The report: `metrics.MODEL.METRIC` (mean over the folds), `intervals.MODEL.METRIC` (bootstrap, 95 %), `folds`,
         `seconds` (of the served model), `seconds_by_model`, `curve` (CPU seconds, validation NDCG@10), `blend`,
         `filtered_seen`, `settings`, `data`.
+
+    Raises:
+        DataError: There is nothing to ask, or the protocol needs what the data lacks.
     """
+    if not len(data):
+        raise DataError(f"no interaction could be taken: {'; '.join(data.notes) or 'there is none'}")
     if settings.filter_seen is None:
         settings = replace(settings, filter_seen=settings.protocol == "leave-one-out")
     texts_IF = None
@@ -97,12 +102,13 @@ def run(
     own: dict[str, Ranker] = {MODEL: blended, "sequence": sequence}
     rankers = {name: own[name] if name in own else BASELINES[name]() for name in settings.models}
     results = {name: _Results() for name in rankers}
-    names, asked, report = [], 0, dict[str, Any]()
+    names, asked, dropped, report = [], 0, 0, dict[str, Any]()
     for number, fold in enumerate(folds(settings.protocol, data)):
         if settings.max_folds and number == settings.max_folds:
             break
-        test = _sample(fold.test, settings)
+        test, repeated = _asked(fold, settings)
         names.append(fold.name)
+        dropped += repeated
         asked += len(test)
         for name, ranker in rankers.items():
             _ask(ranker, fold, test, results[name], settings, clock)
@@ -112,7 +118,7 @@ def run(
             "updates": [asdict(each) for each in sequence.updates],
             "blend": dict(zip(FEATURES, blended.weights, strict=True)),
             "folds": list(names),
-            "data": _described(data) | {"cases": asked},
+            "data": _described(data) | {"cases": asked, "cases_of_seen_items": dropped},
         }
         if after_fold:
             after_fold(report)
@@ -141,7 +147,18 @@ def markdown(report: Mapping[str, Any]) -> str:
         names = report["continual"]
         lines += ["", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
         lines.append(f"| {' | '.join(f'{value:.4g}' for value in names.values())} |")
-    return "\n".join([*lines, "", f"Full ranking; seen items {seen}; 95 % bootstrap intervals over cases."])
+    return "\n".join(
+        [*lines, "", f"Full ranking; seen items {seen}; 95 % bootstrap intervals over cases.", *_told(report)]
+    )
+
+
+def _told(report: Mapping[str, Any]) -> list[str]:
+    """What the reader must know of the data."""
+    data = report["data"]
+    left = [f"{count:,} {reason}" for reason, count in data["left_out"].items() if count]
+    if repeated := data.get("cases_of_seen_items"):
+        left.append(f"{repeated:,} cases, because the item asked for was in the history and seen items are left out")
+    return [*([f"Left out: {'; '.join(left)}."] if left else []), *data["notes"]]
 
 
 def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
@@ -187,7 +204,29 @@ def _described(data: Interactions) -> dict[str, Any]:
         "items": data.rows - 1,
         "items_with_title": sum(map(bool, data.titles)),
         "left_out": dict(data.left_out),
+        "notes": list(data.notes),
     }
+
+
+def _asked(fold: Fold, settings: Settings) -> tuple[Cases, int]:
+    """What is asked of a fold, and how many cases cannot be: their item is one that is left out as seen.
+
+    Were they asked, whoever has nothing else to show would be right.
+
+    Raises:
+        DataError: nothing is left to ask.
+    """
+    test, repeated = fold.test, 0
+    if settings.filter_seen:
+        of_case_T = np.repeat(np.arange(len(test)), test.histories.lengths_B)
+        seen_B = np.bincount(of_case_T, test.histories.rows_T == test.targets_B[of_case_T], len(test)) > 0
+        repeated = int(seen_B.sum())
+        test = test.part(np.flatnonzero(~seen_B))
+    if not len(test):
+        why = f"all {repeated} items asked for are in their user's history: --rank-seen asks them"
+        none = "no interaction follows another one of its user and has an item that was learned: take more data"
+        raise DataError(f"{fold.name} asks nothing; {why if repeated else none}")
+    return _sample(test, settings), repeated
 
 
 def _sample(test: Cases, settings: Settings) -> Cases:
@@ -231,8 +270,8 @@ def _answers(
         if begin < _LISTED_CASES:
             allowed_BI = scores_BI.clone()
             mask(allowed_BI, part.histories, filter_seen=filter_seen)
-            best = allowed_BI.topk(min(_LIST, rows - 1), 1).indices.cpu().numpy()
-            shown_I += np.bincount(best.ravel(), minlength=rows)
+            best = allowed_BI.topk(min(_LIST, rows - 1), 1)
+            shown_I += np.bincount(best.indices[best.values.isfinite()].cpu().numpy(), minlength=rows)
         ranks.append(ranks_of(scores_BI, part, filter_seen=filter_seen))
     return np.concatenate(ranks), shown_I
 

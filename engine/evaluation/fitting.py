@@ -128,7 +128,7 @@ def ranks(model: SequenceModel, asked: Cases, *, filter_seen: bool = True) -> ND
 def ranks_of(scores_BI: torch.Tensor, asked: Cases, *, filter_seen: bool) -> NDArray[np.int64]:
     """Rank of each target in its row of scores, which are changed: what may not be shown is set to minus infinity.
 
-    A target that was seen is ranked all the same. Of its equals half come before it; a score that is no number loses.
+    A target that was seen is ranked all the same. A score that is no number loses.
     """
     device = scores_BI.device
     targets_B1 = torch.from_numpy(asked.targets_B)[:, None].to(device)
@@ -136,9 +136,8 @@ def ranks_of(scores_BI: torch.Tensor, asked: Cases, *, filter_seen: bool) -> NDA
     mask(scores_BI, asked.histories, filter_seen=filter_seen)
     scores_BI.scatter_(1, targets_B1, own_B1)
     above_B, not_below_B = (_count(compare, scores_BI, own_B1) for compare in (torch.gt, torch.ge))
-    ranks_B = torch.where(own_B1[:, 0].isfinite(), above_B + (not_below_B - above_B - 1) // 2, scores_BI.shape[1])
-    found: NDArray[np.int64] = ranks_B.cpu().numpy()
-    return found
+    ranks_B = metrics.tied_rank(above_B.cpu().numpy(), (not_below_B - above_B - 1).cpu().numpy())
+    return np.where(own_B1[:, 0].isfinite().cpu().numpy(), ranks_B, scores_BI.shape[1])
 
 
 def _count(compare: Callable[..., torch.Tensor], scores_BI: torch.Tensor, own_B1: torch.Tensor) -> torch.Tensor:

@@ -1,46 +1,19 @@
-"""Files -> interactions in arrays: sequence files, period folders and tables; knows nothing of models.
+"""What happened -> interactions in arrays; knows nothing of models, nor of files.
 
 Rows are numbered from 1 in the order in which items first appear. Legend: N interactions of the data set.
 """
 
-import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from engine.batch import HistoryBatch
 
-_USUAL_NAMES: Final = {
-    "user": ("user_id", "user", "customerid", "customer_id", "visitorid", "session_id", "session"),
-    "item": ("item_id", "item", "stockcode", "itemid", "product_id", "parent_asin", "movieid"),
-    "time": ("timestamp", "time", "invoicedate", "date", "datetime", "event_time"),
-    "type": ("type", "event", "event_type"),
-    "title": ("title", "description", "item_name", "product_name"),
-}
-_MILLISECONDS_FROM: Final = 10**11
-"""Greater numbers are epoch milliseconds: as seconds they would lie after the year 5138."""
-
 
 class DataError(ValueError):
-    """A file that cannot be read as interactions; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column of a table is which; the usual names are found without it."""
-
-    user: str = ""
-    item: str = ""
-    time: str = ""
-    type: str = ""
-    title: str = ""
-    exclude: Sequence[tuple[str, str]] = ()
-    """Column and prefix: lines whose value begins so are left out, such as ("InvoiceNo", "C") for cancellations."""
+    """Data that cannot be evaluated so; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +34,9 @@ class Interactions:
     titles: Sequence[str] = ()
     """What each row's item says of itself; empty where the file has no such column."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Lines that were not read, by reason."""
+    """Lines that were not taken, by reason."""
+    notes: Sequence[str] = ()
+    """What whoever reads the report must know of the file: columns that were guessed, the first lines left out."""
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -82,128 +57,69 @@ class Interactions:
         return batch, order_T
 
 
-def read(
-    path: Path, columns: Columns | None = None, limit: int | None = None, types: Mapping[str, int] | None = None
-) -> Interactions:
-    """Reads a data set in whichever of the three formats it is.
+@dataclass
+class Events:
+    """What happened, event by event, as it was read: parallel lists."""
 
-    Args:
-        path: `.txt` or `.txt.gz` with lines `user item item …`; a folder of such files with lines `session item`, one
-            file a period, sorted by name; or a `.csv`, `.csv.gz` or `.parquet` table.
-        columns: Mapping for a table.
-        limit: Interactions to read at most, after those left out.
-        types: Code of each interaction type; other types are 0.
+    users: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    types: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """Epoch seconds; empty where no time is known, else one for each event."""
+    periods: list[int] = field(default_factory=list)
+    """Empty where there are none."""
+    titles: list[str] = field(default_factory=list)
+    """Empty where items say nothing of themselves."""
 
-    Raises:
-        DataError: It is none of them, or a column is missing.
-    """
-    if path.is_dir():
-        files = sorted(child for child in path.iterdir() if child.name.endswith((".txt", ".txt.gz")))
-        if not files:
-            raise DataError(f"{path} holds no .txt or .txt.gz file: name a folder of periods")
-        return _read_lines(files, ordered=True, limit=limit)
-    if path.name.endswith((".txt", ".txt.gz")):
-        return _read_lines([path], ordered=False, limit=limit)
-    if path.name.endswith((".csv", ".csv.gz", ".parquet")):
-        return _read_table(path, columns or Columns(), limit, types or {})
-    raise DataError(f"{path} is no .txt, .csv or .parquet file nor a folder of periods: convert it to one of them")
+    def interactions(
+        self,
+        *,
+        ordered: bool,
+        limit: int | None = None,
+        left_out: Mapping[str, int] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Interactions:
+        """The data set: by time where one is known, else as they were read.
 
-
-def _read_lines(files: Sequence[Path], *, ordered: bool, limit: int | None) -> Interactions:
-    users: dict[str, int] = {}
-    items: dict[str, int] = {"": 0}
-    user_of, row_of, period_of = [], [], []
-    for period, path in enumerate(files):
-        for line in _lines(path):
-            user, *row = line.split()
-            code = users.setdefault(user, len(users))
-            for item in row:
-                row_of.append(items.setdefault(item, len(items)))
-                user_of.append(code)
-                period_of.append(period)
-    count = len(row_of)
-    return Interactions(
-        np.array(user_of[:limit], np.int64),
-        np.array(row_of[:limit], np.int32),
-        np.zeros(min(limit or count, count), np.uint8),
-        np.zeros(min(limit or count, count), np.int64),
-        np.array(period_of[:limit], np.int64),
-        list(items),
-        ordered,
-    )
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-        yield from (line for line in lines if line.strip())
-
-
-def _read_table(path: Path, columns: Columns, limit: int | None, types: Mapping[str, int]) -> Interactions:
-    table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=0)
-    user, item = _column(table, columns.user, "user"), _column(table, columns.item, "item")
-    time, kind, title = (
-        _column(table, named, meaning, needed=False)
-        for named, meaning in ((columns.time, "time"), (columns.type, "type"), (columns.title, "title"))
-    )
-    if not user or not item:
-        missing = "user" if not user else "item"
-        raise DataError(
-            f"{path} has no column for the {missing} among {', '.join(table.columns)}: name it in the mapping"
+        Args:
+            ordered: Whether the order across users is known.
+            limit: Interactions at most, the oldest.
+            left_out: See Interactions.
+            notes: See Interactions.
+        """
+        count = len(self.users)
+        order_N = np.argsort(np.array(self.times), kind="stable") if self.times else np.arange(count)
+        places = order_N[:limit].tolist()
+        users_N, _ = _codes((self.users[place] for place in places), first=0)
+        rows_N, rows = _codes((self.items[place] for place in places), first=1)
+        return Interactions(
+            users_N,
+            rows_N.astype(np.int32),
+            _taken(self.types, places).astype(np.uint8),
+            _taken(self.times, places).astype(np.int64),
+            _taken(self.periods, places).astype(np.int64),
+            ["", *rows],
+            ordered,
+            _first_titles(rows_N, [self.titles[place] for place in places]) if self.titles else (),
+            left_out or {},
+            notes,
         )
-    left_out = {}
-    for column, prefix in columns.exclude:
-        before = len(table)
-        table = table.filter(~pl.col(column).cast(pl.String).str.starts_with(prefix).fill_null(value=False))
-        left_out[f"{column} begins with {prefix}"] = before - len(table)
-    before = len(table)
-    present = pl.col(user).cast(pl.String).fill_null("").ne("") & pl.col(item).cast(pl.String).fill_null("").ne("")
-    table = table.filter(present)
-    left_out["no user or item"] = before - len(table)
-    if time:
-        table = table.with_columns(_seconds(table[time]).alias(time)).sort(time, maintain_order=True)
-    table = table.head(limit) if limit else table
-    rows_N, items = _codes(table[item])
-    count = len(table)
-    return Interactions(
-        _codes(table[user])[0].astype(np.int64),
-        rows_N,
-        np.array([types.get(value, 0) for value in table[kind]], np.uint8) if kind else np.zeros(count, np.uint8),
-        table[time].to_numpy().astype(np.int64) if time else np.zeros(count, np.int64),
-        np.zeros(count, np.int64),
-        items,
-        ordered=True,
-        titles=_titles(rows_N, table[title]) if title else (),
-        left_out=left_out,
-    )
 
 
-def _titles(rows_N: NDArray[np.int32], values: pl.Series) -> list[str]:
+def _codes(values: Iterable[str], first: int) -> tuple[NDArray[np.int64], list[str]]:
+    """A number for each value, in the order in which they first appear."""
+    codes: dict[str, int] = {}
+    numbers_N = np.array([codes.setdefault(value, len(codes) + first) for value in values], np.int64)
+    return numbers_N, list(codes)
+
+
+def _taken(values: Sequence[float], places: Sequence[int]) -> NDArray[np.float64]:
+    return np.array([values[place] for place in places] if values else [0.0] * len(places))
+
+
+def _first_titles(rows_N: NDArray[np.int64], values: Sequence[str]) -> list[str]:
     """The first title that each row has."""
     titles = [""] * (int(rows_N.max(initial=0)) + 1)
-    for row, title in zip(rows_N.tolist(), values.cast(pl.String).to_list(), strict=True):
-        titles[row] = titles[row] or title or ""
+    for row, title in zip(rows_N.tolist(), values, strict=True):
+        titles[row] = titles[row] or title
     return titles
-
-
-def _column(table: pl.DataFrame, named: str, meaning: str, *, needed: bool = True) -> str:
-    if named and named not in table.columns:
-        raise DataError(f"the table has no column {named} for the {meaning}, only {', '.join(table.columns)}")
-    usual = [column for column in table.columns if column.lower() in _USUAL_NAMES[meaning]]
-    return named or next(iter(usual), "") if needed or named or usual else ""
-
-
-def _seconds(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.String:
-        numbers = values.cast(pl.Float64, strict=False)
-        values = numbers if numbers.null_count() <= values.null_count() else values.str.to_datetime(strict=False)
-    if values.dtype.is_temporal():
-        return values.cast(pl.Datetime("us")).dt.epoch("s").fill_null(0)
-    return pl.Series(
-        [int(value / 1000) if value > _MILLISECONDS_FROM else int(value) for value in values.fill_null(0).to_list()]
-    )
-
-
-def _codes(values: pl.Series) -> tuple[NDArray[np.int32], list[str]]:
-    codes: dict[Any, int] = {"": 0}
-    rows_N = np.array([codes.setdefault(value, len(codes)) for value in values.cast(pl.String).to_list()], np.int32)
-    return rows_N, list(codes)

@@ -11,10 +11,10 @@ import typer
 
 def evaluate(
     data: Annotated[
-        Path,
+        str,
         typer.Option(
-            exists=True,
-            help="A sequence file (`user item item …`, .txt, .txt.gz), folder of periods (`session item`), or a table.",
+            help="A sequence file (`user item item …`, .txt, .txt.gz), a folder of periods (`session item`), a csv, "
+            "jsonl or parquet file, or online-retail.",
         ),
     ],
     protocol: Annotated[str, typer.Option(help="leave-one-out, continual, time-split or stream.")] = "leave-one-out",
@@ -29,7 +29,11 @@ def evaluate(
     ] = "finetune+replay",
     models: Annotated[str, typer.Option(help="Models to compare, by comma; all without it.")] = "",
     columns: Annotated[
-        str, typer.Option(metavar="FIELD=COLUMN,…", help="Columns of a table: user, item, time, type, title.")
+        str,
+        typer.Option(metavar="FIELD=COLUMN,…", help="Which column of a table holds which field, as in `validate`."),
+    ] = "",
+    types: Annotated[
+        str, typer.Option(metavar="NAME=TYPE,…", help="Which event name is which type; scroll= leaves its rows out.")
     ] = "",
     exclude: Annotated[str, typer.Option(metavar="COLUMN=PREFIX,…", help="Lines of a table to leave out.")] = "",
     filter_seen: Annotated[
@@ -53,10 +57,12 @@ def evaluate(
     import torch  # a second to import: not for --help
 
     from engine.evaluation import evaluate as engine_evaluate
-    from engine.evaluation.interactions import Columns, DataError, read
+    from engine.evaluation.interactions import DataError
     from engine.evaluation.sequence_ranker import PRESETS, with_method
     from engine.memory import keep_freed_memory
     from engine.text import ENCODERS
+    from streams.files.columns import Columns
+    from streams.files.data_sets import read
     from streams.records import TYPE_CODES
 
     if preset not in PRESETS:
@@ -81,7 +87,7 @@ def evaluate(
     if unknown := set(wanted) - set(engine_evaluate.Settings().models):
         raise typer.BadParameter(f"no model {', '.join(sorted(unknown))}", param_hint="--models")
     try:
-        read_in = read(data, Columns(**_pairs(columns), exclude=tuple(_pairs(exclude).items())), limit, TYPE_CODES)
+        read_in = read(data, Columns.parse(columns, types), limit, TYPE_CODES, tuple(_pairs(exclude).items()))
         result = engine_evaluate.run(
             read_in,
             engine_evaluate.Settings(

@@ -67,13 +67,8 @@ def moment(cell: Cell) -> tuple[int | None, str]:
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "replace")
     if isinstance(cell, str):
-        cell = cell.strip()
-        if not cell or cell.lower() in PLACEHOLDERS:
-            return None, f"{_shown(cell)} stands for no value" if cell else ""
-        if not _DIGITS.fullmatch(cell):
-            return _written(cell)
-        cell = int(cell) if cell.isdecimal() else float(cell)
-    if cell is None or (isinstance(cell, float | Decimal) and math.isnan(cell)):
+        return _text_moment(cell)
+    if cell is None or _is_nan(cell):
         return None, ""
     if isinstance(cell, date):
         return _calendar(cell)
@@ -97,7 +92,7 @@ def number(cell: Cell) -> tuple[float | None, str]:
         if not _DIGITS.fullmatch(cell):
             return None, f"{_shown(cell)} is no plain number: write it as 1299.00"
         cell = float(cell)
-    if cell is None or (isinstance(cell, float | Decimal) and math.isnan(cell)):
+    if cell is None or _is_nan(cell):
         return None, ""
     if isinstance(cell, bool) or not isinstance(cell, int | float | Decimal) or not math.isfinite(cell):
         return None, f"{_shown(cell)} is no number"
@@ -106,9 +101,11 @@ def number(cell: Cell) -> tuple[float | None, str]:
 
 def text(cell: Cell) -> tuple[str, str]:
     """Return what an item says of itself; bytes that are not UTF-8 are no text."""
+    if type(cell) is str and cell.isascii():
+        return cell, ""
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "surrogateescape")
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    if cell is None or _is_nan(cell):
         return "", ""
     found = cell if isinstance(cell, str) else str(cell)
     return (found, "") if is_unicode(found) else ("", f"{_shown(found)} is not UTF-8")
@@ -142,10 +139,20 @@ def _text_id(cell: str, *, quoted: bool) -> tuple[str | None, str]:
     return whole, f"{_shown(cell)} is read as {whole}"
 
 
+@lru_cache(1 << 16)
+def _text_moment(cell: str) -> tuple[int | None, str]:
+    cell = cell.strip()
+    if not cell or cell.lower() in PLACEHOLDERS:
+        return None, f"{_shown(cell)} stands for no value" if cell else ""
+    if not _DIGITS.fullmatch(cell):
+        return _written(cell)
+    return _counted(int(cell) if cell.isdecimal() else float(cell))
+
+
 def _number_id(cell: float | Decimal) -> tuple[str | None, str]:
     if isinstance(cell, int):
         return str(cell), ""
-    if math.isnan(cell):
+    if _is_nan(cell):
         return None, ""
     if not math.isfinite(cell) or cell != int(cell):
         return None, f"{cell} is no id: an id is a text or a whole number"
@@ -198,6 +205,10 @@ def _calendar(value: date) -> tuple[int | None, str]:
     except OverflowError:
         return None, f"{value} is no time"
     return (found, CALENDAR) if found > 0 else (None, f"{value} lies before 1970")
+
+
+def _is_nan(cell: Cell) -> bool:
+    return cell.is_nan() if isinstance(cell, Decimal) else isinstance(cell, float) and math.isnan(cell)
 
 
 def _shown(cell: Cell) -> str:

@@ -84,16 +84,15 @@ class Layout:
 
     column: Mapping[str, str]
     """Field to the column that holds it."""
-    constant: Mapping[str, str]
+    constant: dict[str, str]
     """Field to the word that stands for it in every row."""
     guessed: Mapping[str, str]
     """The part of `column` that nobody named and that has another name than its field."""
     types: Mapping[str, str]
 
-    def pick(self, row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - as the file has it
-        """Return a field of a row; None when the file has none."""
-        column = self.column.get(name)
-        return row.get(column) if column is not None else self.constant.get(name)
+    def pick(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a row by their names, as the file has them."""
+        return {name: row.get(column) for name, column in self.column.items()} | self.constant
 
     @property
     def sentence(self) -> str:
@@ -117,7 +116,7 @@ def layout(columns: Columns, header: Sequence[str], needed: Iterable[str], where
     """
     constant = {name: column[1:] for name, column in columns.of.items() if column.startswith("=")}
     named = {name: column for name, column in columns.of.items() if name not in constant}
-    found = {name: usual for name in KNOWN if name not in columns.of and (usual := _usual(name, header))}
+    found = {name: usual for name in KNOWN if name not in columns.of and (usual := usual_column(name, header))}
     missing = [column for column in named.values() if column not in header]
     missing += [name for name in needed if whole and name not in (*found, *named, *constant)]
     if header and missing:
@@ -142,7 +141,8 @@ def ga4_hint(names: Iterable[str]) -> str:
     return f"Names of Google Analytics are mapped by --types {pairs}." if pairs else ""
 
 
-def _usual(name: str, header: Sequence[str]) -> str | None:
+def usual_column(name: str, header: Sequence[str]) -> str | None:
+    """Return the column that holds a field by its usual names; None when none does."""
     if name in header:
         return name
     plain: dict[str, str] = {}

@@ -40,6 +40,8 @@ class FileRow(msgspec.Struct, frozen=True, gc=False):
     type: str | None = None
     mark: str = ""
     """What identifies the row; see readers."""
+    ordinal: float | None = None
+    """In place of a time: a number that can be none, but may say what came before what."""
     unit: str = ""
     """What its time counts in."""
     problem: RejectedEventError | None = None
@@ -87,39 +89,39 @@ class EventFile:
         for raw in self._rows:
             if raw.problem:
                 yield FileRow(raw.line, raw.raw, None, None, mark=raw.mark, problem=raw.problem)
-            elif why := self._unwanted(raw.cells):
+                continue
+            given = self.layout.pick(raw.cells)
+            if why := self._unwanted(raw.cells, given.get("type")):
                 self.left_out[why] += 1
             else:
-                yield self._row(raw)
+                yield self._row(raw, given)
 
-    def _unwanted(self, cells: Mapping[str, Any]) -> str:
+    def _unwanted(self, cells: Mapping[str, Any], name: object) -> str:
         for column, prefix in self._exclude:
             if str(cells.get(column) or "").startswith(prefix):
                 return f"{column} begins with {prefix}"
-        name = self.layout.pick(cells, "type") if self.layout.types else None
         return f"type {name}" if isinstance(name, str) and self.layout.types.get(name) == "" else ""
 
-    def _row(self, raw: RawRow) -> FileRow:
+    def _row(self, raw: RawRow, given: Mapping[str, Any]) -> FileRow:
         """Read each cell by its rule, then write the event that they make."""
-        pick, cells = self.layout.pick, raw.cells
         problem, notes = None, [raw.note] if raw.note else []
         ids: dict[str, str | None] = {}
         for name in ("event_id", "user_id", "item_id"):
-            ids[name], why = identifier(pick(cells, name), quoted=self._json)
+            ids[name], why = identifier(given.get(name), quoted=self._json)
             if why and (ids[name] or name == "event_id"):
                 notes.append(f"{name} {why}")
             elif why:
                 problem = problem or RejectedEventError("missing_field", f"{name} {why}", name)
-        given = pick(cells, "timestamp")
-        timestamp, unit = moment(given)
+        time = given.get("timestamp")
+        timestamp, unit = moment(time)
         if timestamp is None and unit:
-            reason = "wrong_type" if isinstance(given, str) else "timestamp_out_of_range"
+            reason = "wrong_type" if isinstance(time, str) else "timestamp_out_of_range"
             problem = problem or RejectedEventError(reason, f"timestamp {unit}", "timestamp")
-        value, kind = self._number(cells, "value", notes), self._type(cells, notes)
-        item = self._item(ids["item_id"], cells, notes)
+        value, kind = _number(given, "value", notes), self._type(given, notes)
         values = ids | {"event_id": ids["event_id"] or raw.mark, "type": kind, "timestamp": timestamp, "value": value}
         return FileRow(
-            raw.line, self._wire(raw, values), ids["user_id"], timestamp, item, ids["item_id"], kind, raw.mark,
+            raw.line, self._wire(raw, values), ids["user_id"], timestamp, _item(ids["item_id"], given, notes),
+            ids["item_id"], kind, raw.mark, number(time)[0] if timestamp is None else None,
             unit if timestamp is not None else "", problem, tuple(notes),
         )  # fmt: skip
 
@@ -133,38 +135,13 @@ class EventFile:
             wanted |= {name: found for name, found in cells.items() if name not in FIELDS}
         return encode(wanted)
 
-    def _type(self, cells: Mapping[str, Any], notes: list[str]) -> str | None:
-        found = self.layout.pick(cells, "type")
+    def _type(self, given: Mapping[str, Any], notes: list[str]) -> str | None:
+        found = given.get("type")
         if found is None or found == "":
             return None
-        name, _ = text(found)
-        name = self.layout.types.get(name, name)
-        quantity = self._number(cells, QUANTITY, notes)
-        return "remove" if quantity is not None and quantity < 0 else name
-
-    def _number(self, cells: Mapping[str, Any], name: str, notes: list[str]) -> float | None:
-        cell = self.layout.pick(cells, name)
-        if cell is None:
-            return None
-        found, why = number(cell)
-        if why:
-            notes.append(f"{name} {why}")
-        return found
-
-    def _item(self, item_id: str | None, cells: Mapping[str, Any], notes: list[str]) -> Item | None:
-        title, words, category = (self._text(cells, name, notes) for name in ("title", "text", "category"))
-        if not (item_id and (title or words or category)):
-            return None
-        return Item(item_id, title, words, category, self._number(cells, "price", notes))
-
-    def _text(self, cells: Mapping[str, Any], name: str, notes: list[str]) -> str:
-        cell = self.layout.pick(cells, name)
-        if cell is None:
-            return ""
-        found, why = text(cell)
-        if why:
-            notes.append(f"{name} {why}")
-        return found
+        name = found if type(found) is str else text(found)[0]
+        quantity = _number(given, QUANTITY, notes)
+        return "remove" if quantity is not None and quantity < 0 else self.layout.types.get(name, name)
 
 
 def open_events(file: str, columns: Columns | None = None) -> tuple[Path, Columns]:
@@ -193,6 +170,31 @@ def read_rows(path: Path, columns: Columns) -> Iterator[FileRow]:
         StartError: the file cannot be read, or lacks a column that is needed.
     """
     yield from EventFile(path, columns)
+
+
+def _item(item_id: str | None, given: Mapping[str, Any], notes: list[str]) -> Item | None:
+    said = {name: _text(given, name, notes) for name in ("title", "text", "category") if name in given}
+    if not (item_id and any(said.values())):
+        return None
+    title, words, category = (said.get(name, "") for name in ("title", "text", "category"))
+    return Item(item_id, title=title, text=words, category=category, price=_number(given, "price", notes))
+
+
+def _text(given: Mapping[str, Any], name: str, notes: list[str]) -> str:
+    found, why = text(given[name])
+    if why:
+        notes.append(f"{name} {why}")
+    return found
+
+
+def _number(given: Mapping[str, Any], name: str, notes: list[str]) -> float | None:
+    cell = given.get(name)
+    if cell is None:
+        return None
+    found, why = number(cell)
+    if why:
+        notes.append(f"{name} {why}")
+    return found
 
 
 def _same(cell: Any, value: Any) -> bool:  # noqa: ANN401 - as the file has it

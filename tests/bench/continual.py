@@ -18,10 +18,10 @@ import torch
 
 from engine.continual.measures import summary
 from engine.evaluation.fitting import Clock, ranks
-from engine.evaluation.interactions import read
 from engine.evaluation.protocols import Fold, folds
 from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, with_method
 from engine.metrics import mrr, recall
+from streams.files.data_sets import read
 
 NOTHING = "no update"
 METHODS = (

@@ -19,7 +19,7 @@ import torch
 
 from engine.batch import HistoryBatch
 from engine.evaluation.fitting import ranks, split
-from engine.evaluation.interactions import Interactions, read
+from engine.evaluation.interactions import Interactions
 from engine.evaluation.protocols import Fold, folds
 from engine.evaluation.sequence_ranker import PRESETS
 from engine.metrics import ndcg
@@ -27,6 +27,7 @@ from engine.network.model import ModelConfig, SequenceModel
 from engine.network.negatives import Negatives
 from engine.network.optimisers import OptimiserConfig
 from engine.network.training import Trainer, TrainingConfig
+from streams.files.data_sets import read
 
 BEAUTY = Path(__file__).parents[3] / "shared" / "data" / "beauty" / "sequences.txt.gz"
 TUNED = {

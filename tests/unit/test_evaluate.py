@@ -12,9 +12,10 @@ from engine.continual.measures import Measure
 from engine.evaluation import sequence_ranker
 from engine.evaluation.evaluate import MODEL, Settings, markdown, run
 from engine.evaluation.fitting import ranks
-from engine.evaluation.interactions import DataError, Interactions, read
+from engine.evaluation.interactions import DataError, Interactions
 from engine.evaluation.protocols import Fold, cases, folds
 from engine.evaluation.sequence_ranker import PRESETS, SequenceRanker, held_out_T, with_validation
+from streams.files.data_sets import read
 
 QUICK = PRESETS["quick"]
 TINY = replace(
@@ -174,3 +175,47 @@ def test_titles_find_what_only_they_tell_and_can_be_left_out(tmp_path: Path, pro
     }
     assert found["hash"]["data"]["items_with_title"] == data.rows - 1
     assert found["hash"]["metrics"]["sequence"]["ndcg@20"] > found["none"]["metrics"]["sequence"]["ndcg@20"]
+
+
+def test_an_item_that_is_left_out_as_seen_is_not_asked_for(tmp_path: Path) -> None:
+    """C.3: it was ranked against nothing, which gave everybody, a constant too, recall 1.0."""
+    (tmp_path / "s.txt").write_text("".join(f"u{n} i{n % 9} i{(n + 1) % 9} i{(n + 2) % 9}\n" for n in range(20)))
+    with (tmp_path / "s.txt").open("a") as file:
+        file.write("v i1 i2 i1\n")
+    data = read(tmp_path / "s.txt")
+    report = run(data, Settings(models=("popularity",)), TINY, lambda: 0.0)
+    assert (report["data"]["cases"], report["data"]["cases_of_seen_items"]) == (20, 1)
+    assert "Left out: 1 cases, because the item asked for was in the history" in markdown(report)
+    assert report["metrics"]["popularity"]["coverage@10"] <= 1.0
+    asked = run(data, Settings(models=("popularity",), filter_seen=False), TINY, lambda: 0.0)
+    assert asked["data"]["cases"] == 21
+
+
+@pytest.mark.parametrize(
+    ("protocol", "says"), [("leave-one-out", "--rank-seen asks them"), ("time-split", "take more")]
+)
+def test_a_test_without_cases_is_an_error(protocol: Any, says: str) -> None:
+    """C.3: the report said nan, or recall 1.0."""
+    data = read(Path(__file__).parents[1] / "cases" / "repeat_clicks.csv")
+    with pytest.raises(DataError, match=f"{protocol} asks nothing; .*{says}"):
+        run(data, Settings(protocol=protocol, models=("popularity",)), TINY, lambda: 0.0)
+
+
+def test_data_of_nothing_is_an_error_that_says_what_became_of_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user,item,timestamp\n,a,1760000000\n")
+    with pytest.raises(DataError, match=r"no interaction could be taken: .*line 2: it has no user or no item"):
+        run(read(tmp_path / "t.csv"), Settings(protocol="stream"), TINY, lambda: 0.0)
+
+
+def test_a_report_says_what_was_guessed_of_the_file_and_what_was_left_out() -> None:
+    """C.3: session_id was taken for the user before user_id, and date for the time before timestamp, in silence."""
+    cases_of = Path(__file__).parents[1] / "cases"
+    data = read(cases_of / "date_before_timestamp.csv")
+    assert len(np.unique(data.users_N)) == 20
+    assert data.times_N.min() == 1_760_000_000
+    bad = run(read(cases_of / "one_bad_time.csv"), Settings(models=("popularity",)), TINY, lambda: 0.0)
+    assert bad["data"]["left_out"] == {"without a time": 1}
+    assert "line 122: timestamp 'n/a' stands for no value" in markdown(bad)
+    guessed = run(read(cases_of / "recbole.inter.txt"), Settings(models=("popularity",)), TINY, lambda: 0.0)
+    assert guessed["data"]["users"] == 20
+    assert "user_id=user_id:token,item_id=item_id:token,timestamp=timestamp:float" in markdown(guessed)

@@ -8,6 +8,7 @@ import pytest
 from streams.commands.show import show_findings
 from streams.errors import StartError
 from streams.files.columns import Columns
+from streams.files.data_sets import read
 from streams.files.event_files import EventFile, FileRow, open_events
 from streams.files.order import in_event_order
 from streams.files.validate import Counts, accepted, validate
@@ -94,6 +95,20 @@ def test_no_time_is_taken_for_another_unit(case: Case) -> None:
     rows = rows_of(case)
     assert rows[0].timestamp == case.first_ms
     assert all(row.timestamp is None or row.timestamp > 1_000_000_000_000 for row in rows)
+
+
+@pytest.mark.parametrize("case", CASE_LIST, ids=lambda case: case.file)
+def test_evaluate_reads_what_a_worker_would_take(case: Case) -> None:
+    """B.3, C.3: one bad time and one Latin-1 title were a traceback; the users and times are those of the others."""
+    data = read(CASES / case.file, Columns.parse(case.columns, case.types))
+    rows = [row for row, _ in accepted(rows_of(case), STATE)]
+    assert len(data) >= len(rows)  # an id that is too long for a worker can be evaluated
+    assert len(data) + sum(data.left_out.values()) == case.rows
+    if case.users is not None:
+        assert len(set(data.users_N.tolist())) == len(case.users)
+    assert {(row.item_id, int(row.timestamp or 0) // 1000) for row in rows} <= {
+        (data.items[row], time) for row, time in zip(data.rows_N.tolist(), data.times_N.tolist(), strict=True)
+    }
 
 
 def test_what_a_quote_could_swallow_is_read(tmp_path: Path) -> None:

@@ -16,9 +16,15 @@ def test_every_metric_at_every_cutoff_by_hand() -> None:
     assert found["ndcg@20"] == pytest.approx((1 + 1 / math.log2(9)) / 3)
 
 
-def test_a_constant_score_ranks_in_the_middle() -> None:
-    scores = np.zeros((1, 101), np.float32)
-    assert metrics.rank_of(scores, np.array([4])).tolist() == [50]
+def test_a_constant_score_gains_what_chance_does() -> None:
+    """C.3: with half of its equals before it, a target among 15 was always in the first 10: recall 1.0."""
+    scores = np.zeros((3000, 16), np.float32)
+    scores[:, 0] = -np.inf
+    ranks = metrics.rank_of(scores, np.full(3000, 4))
+    found = metrics.means(metrics.accuracy(ranks))
+    assert found["recall@10"] == pytest.approx(10 / 15, abs=0.002)
+    assert found["recall@5"] == pytest.approx(5 / 15, abs=0.002)
+    assert found["mrr@10"] == pytest.approx(sum(1 / place for place in range(1, 11)) / 15, abs=0.002)
 
 
 def test_one_score_for_all_ranks_as_it_does_in_each_row() -> None:

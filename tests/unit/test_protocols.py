@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluation.interactions import DataError, Interactions, read
+from engine.evaluation.interactions import DataError, Interactions
 from engine.evaluation.protocols import Cases, folds
+from streams.files.data_sets import read
 
 
 def asked(cases: Cases) -> list[tuple[list[int], int]]:
