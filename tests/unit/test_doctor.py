@@ -31,7 +31,7 @@ def test_what_does_not_run_on_this_machine_is_idle_with_its_command(tmp_path: Pa
         assert found[name].state is State.IDLE
         assert "`headrace" in found[name].remedy
     assert "topics" not in found
-    for name in ("python", "packages", "java", "disk", "shm"):
+    for name in ("python", "packages", "extras", "java", "disk", "shm"):
         assert found[name].state is State.OK, found[name]
 
 

@@ -55,6 +55,13 @@ def test_the_command_line_helps_without_the_extras(tmp_path: Path) -> None:
     assert "headrace demo" in done.stdout
 
 
+def test_the_doctor_of_a_machine_of_workers_says_what_does_not_run_there(tmp_path: Path) -> None:
+    done = headrace(tmp_path, "doctor")
+    assert "learn and local not installed" in done.stdout
+    assert "`pip install 'headrace[learn]'` to run a learner or `evaluate` here" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "what", "module", "extra"),
     [
