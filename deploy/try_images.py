@@ -33,6 +33,7 @@ AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 """Of this machine, whose network may have its own."""
 PACKAGES: Final = "python3,python3-pip,libpython3.11,ca-certificates"
 MAX_WORKER_MB: Final = 800
+REGION: Final = "headrace-images-"
 CHROOT: Final = ("--isolation", "chroot")
 IMAGES: Final = {
     "headrace-worker": ("Dockerfile", "worker"),
@@ -127,8 +128,10 @@ def recommendation(folder: Path, containers: Mapping[str, str]) -> Answer:
             "HEADRACE_SERVING__DEADLINE_MS": "2000",
         }
         ports = (f"--grpc-port={grpc}", f"--http-port={probe}", f"--metrics-port={free_port()}")
+        region = f"--backend-config=python,shm-region-prefix-name={REGION}"  # /dev/shm is this machine's
+        stack.callback(lambda: [left.unlink() for left in Path("/dev/shm").glob(f"{REGION}*")])  # noqa: S108
         commands = {
-            "headrace-triton": ("python3", "-m", "streams.triton.container", *ports),
+            "headrace-triton": ("python3", "-m", "streams.triton.container", *ports, region),
             "headrace-worker": ("headrace", "worker"),
             "headrace-learner": ("headrace", "learner"),
         }
