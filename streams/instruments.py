@@ -51,6 +51,9 @@ class WorkerInstruments:
         self.recommendations = Counter(
             "headrace_recommendations", "Lists sent or returned.", ["rung"], registry=registry
         )
+        self.left_out_answers = Counter(
+            "headrace_left_out_batches", "Batches whose answers could not be sent.", registry=registry
+        )
         self.items_recommended = Counter(
             "headrace_recommended_items", "Items in those lists, by what proposed them.", ["source"], registry=registry
         )

@@ -28,7 +28,7 @@ TYPE_CODES: Final = {name: code for code, name in enumerate(INTERACTION_TYPES, s
 
 REASONS: Final = (
     "undecodable", "missing_field", "wrong_type", "unknown_type", "timestamp_out_of_range", "too_late", "too_large",
-    "tombstone", "broken_state",
+    "tombstone", "broken_state", "unprocessable",
 )  # fmt: skip
 """Why an event was dead-lettered: the whole set, because it labels a metric."""
 

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lease import Lease
 from streams.kafka.membership import member_name, take_folder
 from streams.kafka.outputs import Outputs
+from streams.kafka.range_reader import read_range
 from streams.kafka.topic_setup import check_topics, ensure_topics
 from streams.lists.ladder import Ladder
 from streams.logs import Lossy
@@ -68,6 +70,8 @@ _FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of one partition: the larger a batch, the more events of one user share a changelog record and a write."""
 _MEASURE_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 1.0
+_READ_AGAIN_SECONDS: Final = 30.0
+"""For a batch that could not be folded; reading its 2 MB takes .1 s."""
 _LAST_BATCHES_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 8.0
 _GC_THRESHOLD: Final = (500_000, 20, 100)
@@ -99,6 +103,7 @@ class Worker:
         # Not one of the app's tasks: they begin when it is in the group, which can take longer than the lease.
         self.app.add_future(self.lease.keep())
         self.table.prepare()
+        await asyncio.to_thread(self.outputs.read_limits, self.table.changelog_topic_name)
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
         self.decisions.start()
@@ -170,16 +175,17 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     decisions = DecisionFollower(librdkafka_config(settings), settings.topics.decisions)
     scorer = TritonScorer(settings.triton.url, settings.triton.batch_users, credentials(settings.triton))
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
-    progress = Progress()
+    progress = Progress(settings.topics.interactions)
     states = UserStates(table, settings.state.cache_users)
     dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
     ownership = Ownership(lease, lambda: app.consumer_generation_id)
     foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
     completion = Completion(table, states, outputs, foreign_writes, ownership, progress, instruments)
     pipeline = Pipeline(
-        table, states, outputs, dead_letters, foreign_writes, completion, ownership, progress, instruments
-    )
-    recommender = Recommender(settings, outputs, ladder, instruments)
+        table, states, outputs, dead_letters, foreign_writes, completion, ownership, progress, instruments,
+        partial(read_range, librdkafka_config(settings), seconds=_READ_AGAIN_SECONDS),
+    )  # fmt: skip
+    recommender = Recommender(settings, outputs, ladder, dead_letters, instruments)
     agents = {
         "interactions": KeepHistories(pipeline, BatchFold(settings, states, catalogue.rows), recommender),
         "impressions": JoinImpressions(settings, states, pipeline, recommender),

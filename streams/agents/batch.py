@@ -49,7 +49,11 @@ class Answerer(Protocol):
 class Batch:
     """A batch between its fold and its end."""
 
+    topic: str
+    """Empty when the batch did not come from a topic."""
     partition: int
+    offset: int
+    """Up to which it reaches."""
     generation: int
     """Of the consumer group, when the batch was fetched."""
     began: float
@@ -57,12 +61,10 @@ class Batch:
     changelog: Delivery
     others: Delivery
     """Dead letters, and what the answerer sends first."""
-    end: Callable[[], None]
-    """Makes room for the next ones."""
-    reached: int = -1
-    """Offset of the last interaction; -1 when the batch was of something else."""
     answers: Answers | None = None
     event: Any = None
     """Faust's, to be acknowledged; none when the batch did not come from a topic."""
+    end: Callable[[], None] = lambda: None
+    """Makes room for the next ones."""
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     """The local store reflects the batch."""

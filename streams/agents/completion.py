@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import structlog
 
-from streams.agents.batch import Answers, Batch
+from streams.agents.batch import Batch
+from streams.agents.faults import rejection
 from streams.agents.ownership import Ownership
 from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
@@ -95,9 +96,8 @@ class Completion:
                 await self._store(batch, previous)
                 if not self._ownership.lasts(batch.generation):
                     return  # the partition may be another's; the batch stays unfinished and will be read again
-                if batch.answers and making:
-                    await making
-                    await self._answer(batch.answers)
+                if making:
+                    await self._answer(batch, making)
             if batch.event is not None:
                 await stream.ack(batch.event)
             self._instruments.stage_seconds.labels("batch").observe(time.monotonic() - batch.began)
@@ -109,7 +109,9 @@ class Completion:
                 )
             )
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing after this batch may be committed
-            _log.error("batch_failed", partition=batch.partition, offset=batch.reached, reason=str(exc))
+            _log.error(
+                "batch_failed", topic=batch.topic, partition=batch.partition, offset=batch.offset, reason=str(exc)
+            )
             self.fail(exc)
         finally:
             if making:
@@ -131,16 +133,28 @@ class Completion:
                 await asyncio.to_thread(self._table.write, batch.partition, states, changelog_offset)
             elif states:
                 self._table.write(batch.partition, states, changelog_offset)
-            self._progress.advance(batch.partition, batch.reached)
+            if batch.topic == self._progress.topic:
+                self._progress.advance(batch.partition, batch.offset)
         batch.stored.set()
         for touched in batch.changed:
             touched.state.in_flight -= 1
         self._states.trim(batch.partition)
         self._instruments.stage_seconds.labels("store").observe(time.monotonic() - began)
 
-    async def _answer(self, answers: Answers) -> None:
-        self._ownership.check_lease()
-        delivery = self._outputs.delivery()
-        answers.send(delivery)
-        await delivery.seal().acknowledged()
-        answers.observe()
+    async def _answer(self, batch: Batch, making: asyncio.Task[None]) -> None:
+        """Send the answers; those that cannot be made are left out, or the batch would be read again for ever."""
+        assert batch.answers is not None
+        try:
+            await making
+            self._ownership.check_lease()
+            delivery = self._outputs.delivery()
+            batch.answers.send(delivery)
+            await delivery.seal().acknowledged()
+            batch.answers.observe()
+        except Exception as exc:  # noqa: BLE001 - whatever it is: what no record is to blame for, rejection raises
+            why = rejection(exc)
+            _log.error(
+                "batch_not_answered", topic=batch.topic, partition=batch.partition, offset=batch.offset,
+                reason=why.detail,
+            )  # fmt: skip
+            self._instruments.left_out_answers.inc()

@@ -5,20 +5,25 @@ batch is finished and may be committed. The local store is never ahead of the ch
 while this one waits. What is folded and what is answered is plugged in.
 """
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from streams.agents.batch import Answerer, Batch, Fold
+from streams.agents.careful_fold import CarefulFold
 from streams.agents.completion import Completion
+from streams.agents.faults import rejection
+from streams.agents.gaps import refuse_gap
 from streams.agents.ownership import Ownership
-from streams.errors import HeadraceError
+from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.in_flight import InFlight
 from streams.kafka.outputs import Delivery, Outputs
+from streams.kafka.record_limits import RecordTooLargeError
 from streams.state.batch_fold import FoldedBatch, Touched
 from streams.state.foreign_writes import ForeignWrites
 from streams.state.precedence import Headers
@@ -31,8 +36,8 @@ _LAST_SECONDS: Final = 1.0
 """What batches under way have to finish when their partitions are taken away."""
 
 
-class SkippedBatchError(HeadraceError):
-    """A batch was delivered and never folded; folding the next one would make its events look as if read before."""
+ReadAgain = Callable[[str, int, int, int], Sequence[Any]]
+"""Reads the records of a topic's partition from one offset to another once more; blocks."""
 
 
 class Pipeline:
@@ -49,6 +54,7 @@ class Pipeline:
         ownership: Ownership,
         progress: Progress,
         instruments: WorkerInstruments,
+        read_again: ReadAgain,
     ) -> None:
         self._table = table
         self._states = states
@@ -59,6 +65,8 @@ class Pipeline:
         self._ownership = ownership
         self._progress = progress
         self._instruments = instruments
+        self._read_again = read_again
+        self._careful = CarefulFold(states, ownership.check_lease)
         self._last: dict[int, Batch] = {}
         """By partition: the newest batch."""
         self._in_flight: dict[int, InFlight] = defaultdict(InFlight)
@@ -72,13 +80,19 @@ class Pipeline:
                 self._in_flight[partition].end(size)  # it was fetched before a rebalance and will come again
                 continue
             try:
-                _refuse_gap(event.message)
-                batch = self._begin(event, fold, answerer)
+                refuse_gap(event.message)
+                began = time.monotonic()
+                folded = self._fold(event.message, fold)
+                if isinstance(folded, RejectedEventError):
+                    self._in_flight[partition].end(size)
+                    await self._fold_carefully(event, fold, answerer, stream)
+                else:
+                    batch = self._begin(event, folded, answerer, began)
+                    batch.end = partial(self._in_flight[partition].end, size)
+                    self._completion.start(batch, self._follow(batch), stream)
             except Exception as exc:  # faust would skip the batch and commit past it
                 self._completion.fail(exc)
                 raise
-            previous, self._last[partition] = self._last.get(partition), batch
-            self._completion.start(batch, previous, stream)
             yield None
 
     async def wind_up(self, seconds: float) -> None:
@@ -120,10 +134,9 @@ class Pipeline:
             self._in_flight[partition].end(1)
             return []
         changelog = self._send_states(gone, partition, headers)
-        others, end = self._outputs.delivery().seal(), partial(self._in_flight[partition].end, 1)
-        batch = Batch(partition, generation, time.monotonic(), gone, changelog, others, end)
-        previous, self._last[partition] = self._last.get(partition), batch
-        await self._completion.finish(batch, previous, None)
+        batch = Batch("", partition, -1, generation, time.monotonic(), gone, changelog, self._outputs.delivery().seal())
+        batch.end = partial(self._in_flight[partition].end, 1)
+        await self._completion.finish(batch, self._follow(batch), None)
         return [touched.state for touched in gone]
 
     async def review(self, partition: int, last_offset: Callable[[], Awaitable[int]]) -> None:
@@ -145,12 +158,43 @@ class Pipeline:
             if self._ownership.lasts(generation):
                 self._table.write(partition, [], seen)
 
-    def _begin(self, event: Any, fold: Fold, answerer: Answerer) -> Batch:  # noqa: ANN401
-        """Fold a batch and send what makes it durable."""
-        began, message = time.monotonic(), event.message
+    def _fold(self, message: Any, fold: Fold) -> FoldedBatch | RejectedEventError:  # noqa: ANN401
+        """Return what a batch did, or why one of its records is to be set aside."""
         self._ownership.check_lease()
-        folded = fold(message.partition, message.value, int(time.time() * 1000))
+        try:
+            folded = self._bounded(fold, message.partition, message.value, int(time.time() * 1000))
+        except Exception as exc:  # noqa: BLE001 - whatever it is: what no record is to blame for, rejection raises
+            return rejection(exc)
         self._ownership.check_lease()  # the longest part lies behind us: a worker that was frozen was so in there
+        return folded
+
+    def _bounded(self, fold: Fold, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
+        """Fold records, and make sure that the changelog takes the states."""
+        folded, topic = fold(partition, records, now_ms), self._table.changelog_topic_name
+        most = self._outputs.limits.of(topic)
+        for touched in folded.touched.values():
+            if touched.changed and len(touched.key) + len(touched.value or b"") > most:
+                raise RecordTooLargeError(topic, len(touched.key) + len(touched.value or b""), most)
+        return folded
+
+    async def _fold_carefully(self, event: Any, fold: Fold, answerer: Answerer, stream: Any) -> None:  # noqa: ANN401
+        """Finish a batch of which a record cannot be folded, alone in its partition."""
+        message, began = event.message, time.monotonic()
+        bounded = partial(self._bounded, fold)
+        async with self._in_flight[message.partition].alone():
+            records = await asyncio.to_thread(
+                self._read_again, message.topic, message.partition, message.value.first_offset, message.offset
+            )
+            if not self._ownership.may_begin(message.generation_id):
+                return  # the partition may be another's; the batch stays unfinished and will be read again
+            folded = await self._careful.fold(bounded, message.partition, records, int(time.time() * 1000))
+            if self._ownership.may_begin(message.generation_id):
+                batch = self._begin(event, folded, answerer, began)
+                await self._completion.finish(batch, self._follow(batch), stream)
+
+    def _begin(self, event: Any, folded: FoldedBatch, answerer: Answerer, began: float) -> Batch:  # noqa: ANN401
+        """Send what makes a batch durable."""
+        message = event.message
         answers = answerer.begin(folded, message.partition, began)
         changed = [touched for touched in folded.touched.values() if touched.changed]
         changelog = self._send_states(changed, message.partition)
@@ -159,12 +203,16 @@ class Pipeline:
         self._send_dead_letters(folded, message, others)
         if folded.events:
             self._instruments.batch_events.observe(folded.events)
-        end = partial(self._in_flight[message.partition].end, message.value.size)
         message.value = event.value = None  # 2 MB, which would otherwise live until the batch is acknowledged
         return Batch(
-            message.partition, message.generation_id, began, changed, changelog, others.seal(), end, folded.reached,
-            answers, event,
+            message.topic, message.partition, message.offset, message.generation_id, began, changed, changelog,
+            others.seal(), answers, event,
         )  # fmt: skip
+
+    def _follow(self, batch: Batch) -> Batch | None:
+        """Make a batch its partition's newest; return the one before."""
+        previous, self._last[batch.partition] = self._last.get(batch.partition), batch
+        return previous
 
     def _unwanted(self, partition: int, user_id: str, wanted: Callable[[UserState], bool]) -> Touched | None:
         state = self._states.readable(partition, user_id)
@@ -189,18 +237,3 @@ class Pipeline:
             source = (self._table.changelog_topic_name, message.partition, -1)
             self._dead_letters.send_bytes(user_id.encode(), value, why, source, delivery)
         self._dead_letters.count_lenient(message.topic, folded.lenient)
-
-
-def _refuse_gap(message: Any) -> None:  # noqa: ANN401 - faust has no types here
-    """Make sure that the batch before this one was begun; the first one after a seek has none before it.
-
-    Raises:
-        SkippedBatchError: it was not.
-    """
-    before = getattr(message, "after", None)
-    if before is not None and not before.begun:
-        raise SkippedBatchError(
-            f"The batch up to offset {before.offset} of partition {message.partition} was delivered and not folded; "
-            "the worker ends, is to be started again, and reads it again."
-        )
-    message.after, message.begun = None, True

@@ -1,7 +1,8 @@
 """What a worker sends: librdkafka's producer, its acknowledgements awaited a batch at a time.
 
 The producer is idempotent and waits for all replicas. A record that is not acknowledged within `timeout_seconds` is
-given up and fails its batch: the worker then stops and starts again from its last commit.
+given up and fails its batch: the worker then stops and starts again from its last commit. A record that is larger than
+its topic takes is refused before it is sent.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import HeadraceError
 from streams.kafka.clients import librdkafka_config
+from streams.kafka.record_limits import RecordLimits, RecordTooLargeError, read_limits
 from streams.settings import Settings
+from streams.topics import SPECS
 
 _POLL_SECONDS = 0.2
 
@@ -25,7 +28,9 @@ class NotAcknowledgedError(HeadraceError):
 class Delivery:
     """Records sent together. Await it after `seal`: it ends when Kafka has acknowledged all of them."""
 
-    __slots__ = ("_acknowledged", "_done", "_expected", "_failure", "_loop", "_topic", "last_offset", "sent")
+    __slots__ = (
+        "_acknowledged", "_done", "_expected", "_failure", "_loop", "_too_large", "_topic", "last_offset", "sent",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -34,6 +39,7 @@ class Delivery:
         self._expected = -1
         self._failure: KafkaError | None = None
         self._topic = ""
+        self._too_large: RecordTooLargeError | None = None
         self.sent = 0
         """Records, so far."""
         self.last_offset = -1
@@ -48,7 +54,9 @@ class Delivery:
 
     def on_delivery(self, failure: KafkaError | None, record: Message) -> None:
         """Take one acknowledgement; runs in the producer's thread."""
-        if failure is not None:
+        if failure is not None and failure.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large = RecordTooLargeError(record.topic() or "", len(record.value() or b""), None)
+        elif failure is not None:
             self._failure, self._topic = failure, record.topic()
         else:
             self.last_offset = max(self.last_offset, record.offset())
@@ -61,11 +69,14 @@ class Delivery:
         """Wait for all of them and return the highest offset.
 
         Raises:
+            RecordTooLargeError: one of them is larger than its topic takes.
             NotAcknowledgedError: Kafka did not take one of them.
         """
         await self._done
         if self._failure is not None:
             raise _not_acknowledged(self._topic, self._failure)
+        if self._too_large is not None:
+            raise self._too_large
         return self.last_offset
 
     def _finish(self) -> None:
@@ -77,6 +88,7 @@ class Outputs:
     """The worker's only producer."""
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        self._settings = settings
         self._producer = Producer(
             librdkafka_config(
                 settings,
@@ -91,9 +103,16 @@ class Outputs:
                 queue_buffering_max_kbytes=262_144,
             )
         )
+        self.limits = RecordLimits()
+        """Kafka's own, until the topics' are known."""
         self._running = True
         self._poller = Thread(target=self._poll, name="outputs", daemon=True)
         self._poller.start()
+
+    def read_limits(self, *more_topics: str) -> None:
+        """Ask Kafka how large the records of Headrace's topics, and of others, may be; blocks."""
+        topics = [self._settings.topics.named(spec.name) for spec in SPECS]
+        self.limits = read_limits(self._settings, [*topics, *more_topics])
 
     def delivery(self) -> Delivery:
         """Return a new Delivery, to be awaited on the running loop."""
@@ -112,8 +131,10 @@ class Outputs:
         """Hand one record to the producer. A full queue blocks: that is how a slow Kafka slows the worker.
 
         Raises:
-            NotAcknowledgedError: the record is too large for any topic of Headrace's.
+            RecordTooLargeError: the topic does not take a record of that size.
+            NotAcknowledgedError: the record is too large for the producer.
         """
+        self.limits.check(topic, _size(key, value, headers))
         extra: dict[str, Any] = {"headers": list(headers)} if headers else {}
         while True:
             try:
@@ -145,3 +166,8 @@ def _not_acknowledged(topic: str, failure: KafkaError) -> NotAcknowledgedError:
     return NotAcknowledgedError(
         f"Kafka did not acknowledge a record of {topic} ({failure.str()}); {remedy}. What caused it will be read again."
     )
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] | None) -> int:
+    size = len(key or b"") + len(value or b"")
+    return size + sum(len(name) + len(text or b"") for name, text in headers) if headers else size

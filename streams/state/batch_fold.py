@@ -63,8 +63,6 @@ class FoldedBatch:
 
     events: int = 0
     """Read, whatever became of them."""
-    reached: int = -1
-    """Offset of the last interaction read; -1 when the batch was of something else."""
     touched: dict[str, Touched] = field(default_factory=dict)
     rejected: list[tuple[Any, RejectedEventError]] = field(default_factory=list)
     broken: list[tuple[str, bytes | None, RejectedEventError]] = field(default_factory=list)
@@ -99,7 +97,6 @@ class BatchFold:
         touched_user, known_items, types = batch.touched.get, self._known_items, batch.types
         add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
         decode, answered, added, lenient = decode_interaction, self._answered, Folded.ADDED, batch.lenient
-        offset = batch.reached
         for record in records:
             offset = record.offset
             try:
@@ -132,7 +129,6 @@ class BatchFold:
                 touched.exposures += self._impressions.take(touched.state, interaction, offset, batch.fates)
             touched.cause = offset
             touched.written_at = record.timestamp
-        batch.reached = offset
         batch.events = sum(types.values()) + batch.replayed + batch.duplicates + len(batch.rejected)
         self._close(batch, now_ms // DAY_MS)
         return batch

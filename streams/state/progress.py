@@ -11,7 +11,9 @@ _NONE: Final = -1
 class Progress:
     """The highest offset that the states of a partition reflect, and who waits for a higher one."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        """Whose offsets are followed."""
         self._reached: dict[int, int] = {}
         self._waiting: dict[int, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
         self._tickets = 0

@@ -20,8 +20,10 @@ from streams import cli
 from streams.agents import completion, pipeline
 from streams.kafka import transport
 from streams.kafka.outputs import Delivery
+from streams.records import Interaction
 from streams.state import foreign_writes, user_states
 from streams.state.batch_fold import Touched
+from streams.state.fold import Fold, Folded
 from streams.state.user_state import UserState
 
 _UNLUCKY: Final = 20
@@ -104,13 +106,26 @@ def zombie() -> None:
     _replace(pipeline.Pipeline, "_send_states", send_late)
 
 
+def poison() -> None:
+    """Raise on every interaction with item `poison`, its user's state changed already; it must cost no other record."""
+    add = Fold.add
+
+    def defective(self: Fold, state: UserState, interaction: Interaction, offset: int) -> Folded:
+        folded = add(self, state, interaction, offset)
+        if interaction.item_id == "poison":
+            raise ZeroDivisionError("planted")
+        return folded
+
+    _replace(Fold, "add", defective)
+
+
 def _replace(where: object, name: str, what: object) -> None:
     setattr(where, name, what)
 
 
 MUTANTS: Final = {
     mutate.__name__: mutate
-    for mutate in (lost_answer, highest_offset, local_before_changelog, no_source_offset, zombie)
+    for mutate in (lost_answer, highest_offset, local_before_changelog, no_source_offset, zombie, poison)
 }
 
 if __name__ == "__main__":

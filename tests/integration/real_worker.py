@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +128,8 @@ class Deployment:
     broker: str
     folder: Path
     environment: Mapping[str, str]
+    program: Sequence[str] = tuple(COMMAND)
+    """What runs a role; another one has a defect that the product has no switch for."""
     prefix: str = field(default_factory=lambda: f"{uuid4().hex[:8]}.")
     workers: list[RealWorker] = field(default_factory=list)
 
@@ -168,7 +170,7 @@ class Deployment:
             **self.environment,
             **settings,
         }
-        child = Child(name, [*COMMAND, "worker"], log_file=self.folder / f"{name}.log", environment=environment)
+        child = Child(name, [*self.program, "worker"], log_file=self.folder / f"{name}.log", environment=environment)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0, trust_env=False)
         worker = RealWorker(child, client, environment)
         self.workers.append(worker)

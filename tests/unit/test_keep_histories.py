@@ -1,181 +1,18 @@
 """The order of effects in a batch: changelog acknowledged, local store, answers acknowledged, finished."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from types import SimpleNamespace
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from streams.agents.completion import Completion, HungBatchError
-from streams.agents.join_impressions import JoinImpressions
-from streams.agents.keep_histories import KeepHistories
-from streams.agents.ownership import Ownership
-from streams.agents.pipeline import Pipeline, SkippedBatchError
-from streams.agents.recommender import Recommender
-from streams.instruments import WorkerInstruments
-from streams.kafka.dead_letters import DeadLetters
-from streams.kafka.lease import Lease
+from streams.agents.completion import HungBatchError
+from streams.agents.gaps import SkippedBatchError
 from streams.kafka.outputs import NotAcknowledgedError
-from streams.kafka.unpacking import Records
-from streams.lists.ladder import RankedList
-from streams.lists.query import Query
-from streams.records import Impression, RecommendedItem, Shown, decode_example, encode
-from streams.settings import Settings
-from streams.state.batch_fold import BatchFold
-from streams.state.foreign_writes import ForeignWrites
-from streams.state.progress import Progress
+from streams.records import Impression, Shown, decode_example, encode
 from streams.state.user_state import UserState, decode_state
-from streams.state.user_states import UserStates
-from tests.builders import NOON, KafkaBatch, interaction
-
-CHANGELOG = "changelog"
-
-
-class Journal(list[str]):
-    """What happened, in order."""
-
-
-class Table:
-    changelog_topic_name = CHANGELOG
-
-    def __init__(self, journal: Journal) -> None:
-        self.rows: dict[bytes, bytes | None] = {}
-        self.set_back: dict[int, set[bytes]] = {}
-        self._journal = journal
-
-    def changelog_offset(self, _partition: int) -> int | None:
-        return None  # nothing stored yet, so nobody else can have written
-
-    def read(self, _partition: int, key: bytes) -> bytes | None:
-        return self.rows.get(key)
-
-    def write(self, _partition: int, states: Iterable[tuple[bytes, bytes | None]], _offset: int) -> None:
-        self.rows.update(states)
-        self._journal.append("stored")
-
-
-class HeldDelivery:
-    """Acknowledged when the test says so."""
-
-    def __init__(self, outputs: "HeldOutputs") -> None:
-        self._outputs = outputs
-        self.topics: set[str] = set()
-        self.done = asyncio.Event()
-        self.refused = False
-
-    def seal(self) -> "HeldDelivery":
-        if not self.topics:
-            self.done.set()
-        return self
-
-    async def acknowledged(self) -> int:
-        await self.done.wait()
-        if self.refused:
-            raise NotAcknowledgedError("refused")
-        return 0
-
-
-class HeldOutputs:
-    def __init__(self, journal: Journal) -> None:
-        self.sent: list[tuple[str, bytes, bytes | None]] = []
-        self._journal = journal
-        self._deliveries: list[HeldDelivery] = []
-
-    def delivery(self) -> HeldDelivery:
-        self._deliveries.append(HeldDelivery(self))
-        return self._deliveries[-1]
-
-    def send(self, topic: str, key: bytes, value: bytes | None, delivery: HeldDelivery, **_: Any) -> None:
-        self.sent.append((topic, key, value))
-        delivery.topics.add(topic)
-        self._journal.append(f"sent {topic}")
-
-    def acknowledge(self, topic: str, *, refuse: bool = False) -> None:
-        for delivery in self._deliveries:
-            if topic in delivery.topics:
-                delivery.refused = refuse
-                delivery.done.set()
-
-    def values(self, topic: str) -> list[bytes]:
-        return [value for name, _, value in self.sent if name == topic and value is not None]
-
-
-class OneRung:
-    """Recommends i1 to everybody."""
-
-    async def recommend(self, queries: list[Query], _seconds_left: float) -> list[RankedList]:
-        return [RankedList([RecommendedItem("i1", 1.0, "sequence")], "triton", 1, 1) for _ in queries]
-
-
-class Stream:
-    """One partition's batches, as faust hands them over."""
-
-    def __init__(self, journal: Journal, *batches: list[tuple[int, bytes]]) -> None:
-        self._journal = journal
-        self._batches = batches
-
-    def noack(self) -> "Stream":
-        return self
-
-    async def events(self) -> AsyncIterator[Any]:
-        for batch in self._batches:
-            records = [
-                SimpleNamespace(offset=offset, key=b"u1", value=value, timestamp=NOON, headers=())
-                for offset, value in batch
-            ]
-            value = Records(records[0].offset, [KafkaBatch(records)], 100)
-            message = SimpleNamespace(
-                topic="headrace.interactions", partition=0, offset=value.last_offset, generation_id=1, value=value
-            )
-            yield SimpleNamespace(message=message, value=value)
-
-    async def ack(self, event: Any) -> None:
-        self._journal.append(f"finished {event.message.offset}")
-
-
-class Bench:
-    """An agent on parts that the test holds in its hands."""
-
-    def __init__(self) -> None:
-        settings = Settings()
-        self.journal = Journal()
-        self.table = Table(self.journal)
-        self.outputs = HeldOutputs(self.journal)
-        self.generation = 1
-        self.metrics = CollectorRegistry()
-        self.states = UserStates(self.table, 100)  # type: ignore[arg-type]
-        table: Any = self.table
-        outputs: Any = self.outputs
-        ladder: Any = OneRung()
-        instruments, progress = WorkerInstruments(self.metrics), Progress()
-        ownership = Ownership(Lease(60.0), lambda: self.generation)
-        dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
-        foreign_writes = ForeignWrites(settings, table, self.states, outputs, instruments)
-        self.completion = Completion(table, self.states, outputs, foreign_writes, ownership, progress, instruments)
-        self.pipeline = Pipeline(
-            table, self.states, outputs, dead_letters, foreign_writes, self.completion, ownership, progress, instruments
-        )
-        self.recommender = Recommender(settings, outputs, ladder, instruments)
-        self.agent = KeepHistories(self.pipeline, BatchFold(settings, self.states, {}), self.recommender)
-        self.join = JoinImpressions(settings, self.states, self.pipeline, self.recommender)
-
-    async def take(self, *batches: list[tuple[int, bytes]]) -> None:
-        async for _ in self.agent(Stream(self.journal, *batches)):
-            await settle()
-
-    def timed_batches(self) -> float | None:
-        return self.metrics.get_sample_value("headrace_stage_seconds_count", {"stage": "batch"})
-
-
-async def settle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-def event(number: int, **fields: Any) -> tuple[int, bytes]:
-    return number, encode(interaction(event_id=f"e{number}", timestamp=NOON + number, **fields))
+from tests.builders import NOON
+from tests.unit.pipeline_bench import CHANGELOG, Bench, Stream, event, settle
 
 
 @pytest.fixture

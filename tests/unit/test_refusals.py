@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.kafka.outputs import Delivery, NotAcknowledgedError
+from streams.kafka.outputs import Delivery
+from streams.kafka.record_limits import RecordTooLargeError
 from streams.kafka.refusals import refusal
 from streams.settings import Settings
 
@@ -34,6 +35,6 @@ async def test_a_record_that_is_too_large_names_its_topic_and_not_the_brokers() 
     delivery = Delivery(asyncio.get_running_loop())
     failure = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
     delivery.sent = 1
-    delivery.on_delivery(failure, SimpleNamespace(topic=lambda: "shop.examples"))  # type: ignore[arg-type]
-    with pytest.raises(NotAcknowledgedError, match=r"raise max.message.bytes of shop.examples"):
+    delivery.on_delivery(failure, SimpleNamespace(topic=lambda: "shop.examples", value=lambda: b"12345"))  # type: ignore[arg-type]
+    with pytest.raises(RecordTooLargeError, match=r"shop.examples has 5 bytes, .* raise max.message.bytes"):
         await delivery.seal().acknowledged()

@@ -64,7 +64,7 @@ class Ladder:
 
 class Bench:
     def __init__(self, **settings: Any) -> None:
-        self.table, self.outputs, self.ladder, self.progress = Table(), Outputs(), Ladder(), Progress()
+        self.table, self.outputs, self.ladder, self.progress = Table(), Outputs(), Ladder(), Progress("interactions")
         self.active = {TP(CHANGELOG, PARTITION)}
         self.others = {TP(CHANGELOG, PARTITION): "http://10.0.0.1:8080"}
         assignor = SimpleNamespace(
