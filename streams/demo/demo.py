@@ -173,7 +173,7 @@ class _Demo:
         sender = EventSender(self._settings)
         done, failed = threading.Event(), []
         ready = threading.Event()
-        limited = (self._named(row) for row in islice(rows, events))
+        limited = islice((self._named(row) for row in rows if row.user_id), events)  # the others are no events
 
         def send() -> None:
             try:

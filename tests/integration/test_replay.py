@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from streams.commands.replay_command import run_replay
+from streams.errors import StartError
 from streams.files.columns import Columns
 from streams.files.event_files import read_rows
 from streams.files.pace import Pace
@@ -162,6 +163,20 @@ def test_a_finished_file_is_known_again_by_its_content(settings: Settings, capsy
     assert command(settings, copy) == 0
     assert "was replayed up to line 50" in capsys.readouterr().out
     assert len(set(ids(read(settings, "interactions")))) == 100
+
+
+def test_progress_that_the_topic_does_not_bear_out_is_not_gone_on_from(settings: Settings, shop: Path) -> None:
+    """A topic made anew holds less than was acknowledged; with other partitions, what was sent is sent once more."""
+    assert command(settings, shop, columns=MAPPING) == 1
+    [kept] = settings.data_dir.glob("replays/*.json")
+    progress = json.loads(kept.read_bytes())
+    kept.write_text(json.dumps(progress | {"partitions": progress["partitions"] + 1}))
+    assert command(settings, shop, columns=MAPPING, resume=True) == 1
+    assert len(read(settings, "interactions")) == 2 * TAKEN
+    beyond = {partition: [position, 1_000_000] for partition, (position, _) in progress["points"].items()}
+    kept.write_text(json.dumps(progress | {"points": beyond}))
+    with pytest.raises(StartError, match="was made anew"):
+        command(settings, shop, columns=MAPPING, resume=True)
 
 
 def test_a_file_of_the_past_does_not_change_the_catalogue(

@@ -10,7 +10,7 @@ import pytest
 
 from streams.errors import RejectedEventError, SettingsError, StartError
 from streams.files.columns import Columns
-from streams.files.event_files import FileRow, open_events, read_rows
+from streams.files.event_files import EventFile, FileRow, open_events, read_rows
 from streams.files.readers import count_rows, known_mark
 from streams.files.validate import Acceptance, accepted
 from streams.records import Item
@@ -78,6 +78,32 @@ def test_made_event_ids_are_the_contents_and_given_ones_are_kept(tmp_path: Path)
     assert ids[1] == "mine"
     assert ids == [wire(row)["event_id"] for row in rows_of(copy, Columns())]
     assert len({ids[0], ids[2], wire(rows_of(other, Columns())[0])["event_id"]}) == 3
+
+
+def test_the_same_line_after_other_lines_is_another_event(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"user_id":"{name}"}}\n{{"user_id":"u"}}\n')
+    first, second = (rows_of(tmp_path / f"{name}.jsonl", Columns())[1].mark for name in ("a", "b"))
+    assert first != second
+
+
+@pytest.mark.parametrize(("header", "user"), [
+    ("session_id,item_id", "session_id"), ("session_id,CustomerID,item_id", "CustomerID"),
+    ("session_id,Customer ID,user_id,item_id", "user_id"), ("user_pseudo_id,session_id,item_id", "user_pseudo_id"),
+])  # fmt: skip
+def test_a_session_stands_for_the_user_only_where_nothing_else_does(tmp_path: Path, header: str, user: str) -> None:
+    """C.3: session_id was taken before user_id; what is guessed is told."""
+    (tmp_path / "s.csv").write_text(f"{header},type,timestamp\n")
+    found = EventFile(tmp_path / "s.csv", Columns()).layout
+    assert found.column["user_id"] == user
+    assert (f"user_id={user}" in found.sentence) == (user != "user_id")
+
+
+def test_a_text_of_json_that_looks_like_a_number_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text('{"user_id":"5.0","item_id":5.0}\n')
+    [row] = rows_of(tmp_path / "s.jsonl", Columns())
+    assert (row.user_id, row.item_id) == ("5.0", "5")
+    assert row.notes == ("user_id '5.0' is taken for an id; it looks like a number",)
 
 
 def test_a_file_that_has_grown_keeps_the_ids_of_what_it_held(tmp_path: Path) -> None:
