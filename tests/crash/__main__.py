@@ -9,9 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crash.campaign import Campaign, Report
+from tests.crash.acts import ACTS
+from tests.crash.campaign import Campaign
 from tests.crash.data_faults import small_disk, take_disk_away
 from tests.crash.faults import at_random
+from tests.crash.report import Report
 from tests.crash.roles import Deployment
 
 
@@ -23,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="which faults when, and which events; random by default")
     parser.add_argument("--rate", type=float, default=150.0, help="events a second")
     parser.add_argument("--only", default="", help="names of faults, with commas between; all by default")
+    parser.add_argument("--acts", default=",".join(ACTS), help="what ends the deployment's lives in the end, or none")
     parser.add_argument("--mutant", default=None, help="a defect for the workers, see tests/crash/mutant.py")
     parser.add_argument(
         "--folder", type=Path, default=None, help="for data and logs; the default is kept only when something failed"
@@ -37,9 +40,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if not small_disk(folder):
         print("no full disks: this machine mounts no disk in memory", file=sys.stderr)  # noqa: T201 - for people
-    report = Campaign(Deployment(folder, mutant=given.mutant), given.rate, seed).run(
-        faults, given.kills, given.minutes * 60
-    )
+    acts = [name for name in given.acts.split(",") if name in ACTS]
+    campaign = Campaign(Deployment(folder, mutant=given.mutant), given.rate, seed, acts=acts)
+    report = campaign.run(faults, given.kills, given.minutes * 60)
     _show(report)
     if report.ok:
         take_disk_away(folder)

@@ -4,45 +4,29 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import httpx
-import numpy as np
 
 from streams.kafka.topic_setup import ensure_topics
 from streams.settings import Settings
 from tests.crash import count
+from tests.crash.acts import ACTS
 from tests.crash.faults import Faults
 from tests.crash.feed import Feed
+from tests.crash.report import Report
 from tests.crash.roles import Deployment, Role
 
 _TICK_SECONDS: Final = 0.05
 _START_SECONDS: Final = 90.0
 _DRAIN_SECONDS: Final = 180.0
+_LIFE_SECONDS: Final = 8.0
+"""How long events come after an act."""
 _HTTP_CLIENTS: Final = 4
 _CALM_CHECKS: Final = 40
-_SHOWN: Final = 20
-"""Lost events that are named."""
-
-
-@dataclass
-class Report:
-    """What a campaign found; `ok` is the verdict."""
-
-    seed: int
-    faults: dict[str, int] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
-    """Name to figure, as they are printed and written."""
-    problems: list[str] = field(default_factory=list)
-    """Each a sentence; none when nothing was lost."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything was found where it should be."""
-        return not self.problems
 
 
 @dataclass
@@ -55,6 +39,7 @@ class Campaign:
         seed: of the faults and of the feed.
         cold: at the end also recover every history into an empty disk.
         passing: users do not come back.
+        acts: names of tests.crash.acts.ACTS, done one after another when all is counted.
     """
 
     deployment: Deployment
@@ -63,6 +48,7 @@ class Campaign:
     workers: int = 2
     cold: bool = True
     passing: bool = False
+    acts: Sequence[str] = ()
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201 - for people
 
     def run(self, faults: Iterator[str], kills: int, seconds: float) -> Report:
@@ -83,6 +69,8 @@ class Campaign:
             if left:
                 report.problems.append(f"after {_DRAIN_SECONDS:.0f} s: {left}")
             report.figures["longest_clean_stop_seconds"] = self._longest_stop()
+            for name in self.acts:
+                self._live_on(name, report, settings)
         finally:
             self.deployment.stop()
         return report
@@ -136,8 +124,8 @@ class Campaign:
             if not injected.pending and all(role.pid for role in self.deployment.roles if role.wanted):
                 return
 
-    def _drain(self, settings: Settings) -> str:
-        """Wait until everything is committed and learned; return what is not."""
+    def _drain(self, settings: Settings, *, learned: bool = True) -> str:
+        """Wait until everything is committed, and learned; return what is not."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         left = ""
         ends = None
@@ -147,7 +135,8 @@ class Campaign:
             try:
                 ends = ends or count.ends(settings)
                 uncommitted = count.uncommitted(settings, ends)
-                unlearned = ends.events - count.learned_count(settings.data_dir) if self.deployment.learner else 0
+                learner = self.deployment.learner if learned else None
+                unlearned = ends.events - count.learned_count(settings.data_dir) if learner else 0
                 if not uncommitted and unlearned <= 0:
                     return ""
                 left = f"uncommitted by partition {uncommitted}, not learned {unlearned}"
@@ -164,60 +153,44 @@ class Campaign:
         places["workers"] = self._histories_over_http(events, feed.start_ms)
         if self.cold:
             places["recovered"] = self._recovered(events, feed.start_ms)
-        given = count.answers(settings, events)
-        length = int(self.deployment.environment["HEADRACE_STATE__HISTORY_LENGTH"])
-        verdicts = {place: count.judge(events, found, length) for place, found in places.items()}
-        logs = [worker.log_file for worker in self.deployment.workers]
-        failovers = count.failovers(events, given, injected, logs)
-        alone = [seconds for of_kind in failovers.alone.values() for seconds in of_kind]
         report.faults = dict(sorted(injected.done.items()))
-        lost = set().union(*(verdict.lost for verdict in verdicts.values()))
-        report.figures = {
-            "kills": sum(injected.done.values()),
-            "events": len(events),
-            "users": len(events.by_user),
-            "lost": len(lost),
-            "doubled": max(verdict.doubled for verdict in verdicts.values()),
-            "of_aborted_transactions": max(verdict.phantoms for verdict in verdicts.values()),
-            "dead_letters_missing": len(feed.rejected - count.dead_lettered(settings)),
-            "misplaced_users": max(verdict.misplaced for verdict in verdicts.values()),
-            "unanswered": given.unanswered,
-            "answers": given.distinct,
-            "raw_duplicates": given.raw - given.distinct,
-            "rungs": dict(given.rungs),
-            "failover_seconds": _percentiles(alone),
-            "failovers": len(alone),
-            "failover_seconds_by_kind": {kind: _percentiles(found) for kind, found in failovers.alone.items()},
-            "recovery_seconds_by_kind": {kind: _percentiles(found) for kind, found in failovers.recovery.items()},
-            "failover_seconds_disturbed": _percentiles(failovers.disturbed),
-            "failovers_disturbed": len(failovers.disturbed),
-            "failovers_left_out_for_broker_outages": failovers.broker,
-        }
-        for place, verdict in verdicts.items():
-            report.figures[f"lost_in_{place}"] = len(verdict.lost)
-            report.figures[f"doubled_in_{place}"] = verdict.doubled
-        for number in sorted(lost)[:_SHOWN]:
-            missing_in = [place for place, verdict in verdicts.items() if number in verdict.lost]
-            report.problems.append(f"event {number} at {events.offset_of[number]} is not in {', '.join(missing_in)}")
+        report.figures["kills"] = sum(injected.done.values())
+        report.figures["dead_letters_missing"] = len(feed.rejected - count.dead_lettered(settings))
+        report.histories(events, {p: count.judge(events, found, self._history_length) for p, found in places.items()})
+        logs = [worker.log_file for worker in self.deployment.workers]
+        report.answers(events, count.answers(settings, events), injected, logs)
+        report.judge()
         if feed.sent != len(events):
             report.problems.append(f"the feed sent {feed.sent} events and Kafka has {len(events)}")
-        for name in (
-            "lost", "doubled", "of_aborted_transactions", "dead_letters_missing", "misplaced_users", "unanswered",
-        ):  # fmt: skip
-            if report.figures[name]:
-                report.problems.append(f"{report.figures[name]} {name.replace('_', ' ')}")
-        self._count_learned(report, settings, events)
+        with_learner = self.deployment.learner is not None
+        report.learned(events, count.learned(settings, events), with_learner=with_learner)
 
-    def _count_learned(self, report: Report, settings: Settings, events: count.Accepted) -> None:
-        learned = count.learned(settings, events)
-        report.figures["example_outcomes_missing"] = learned.missing
-        report.figures["example_outcomes_repeated"] = learned.outcomes + learned.missing - len(events)
-        if learned.missing:
-            report.problems.append(f"{learned.missing} events in no example")
-        if self.deployment.learner:
-            report.figures["learned_minus_events"] = learned.difference
-            if learned.difference:
-                report.problems.append(f"the learner learned {learned.difference:+} outcomes against the events")
+    def _live_on(self, name: str, report: Report, settings: Settings) -> None:
+        """End a life, and count what comes of the events of the next one, of the same users."""
+        self.say(f"then {name}")
+        wanted = [worker for worker in self.deployment.workers if worker.wanted]
+        starts, since = [worker.starts for worker in wanted], time.time()
+        ACTS[name](self.deployment, settings)
+        feed = Feed(settings, self.rate, self.seed + 1, passing=self.passing)
+        feed.start()
+        begun_anew = lambda: all(worker.starts > before for worker, before in zip(wanted, starts, strict=True))  # noqa: E731
+        self._until(begun_anew, _START_SECONDS, "the workers have noticed")
+        self._until(lambda: all(map(self.deployment.ready, wanted)), _START_SECONDS, "all workers are ready")
+        until = time.monotonic() + _LIFE_SECONDS
+        self._until(lambda: time.monotonic() > until, 2 * _LIFE_SECONDS, "the clock goes on")
+        feed.stop()
+        left = self._drain(settings, learned=False)
+        events = count.accepted(settings, feed.start_ms)
+        places = [
+            count.histories_in_changelog(settings, feed.start_ms),
+            self._histories_over_http(events, feed.start_ms),
+        ]
+        verdicts = (count.judge(events, found, self._history_length) for found in places)
+        report.life(name, left, len(events), verdicts, count.answers(settings, events, since).unanswered)
+
+    @property
+    def _history_length(self) -> int:
+        return int(self.deployment.environment["HEADRACE_STATE__HISTORY_LENGTH"])
 
     def _histories_over_http(self, events: count.Accepted, start_ms: int) -> count.Histories:
         """Ask one worker for every user; it asks the others for theirs."""
@@ -278,10 +251,3 @@ def _kafka_answers(settings: Settings) -> bool:
         return bool(AdminClient(librdkafka_config(settings)).list_topics(timeout=2).brokers)
     except KafkaException:
         return False
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float]:
-    if not seconds:
-        return {"p50": 0.0, "p95": 0.0, "max": 0.0}
-    p50, p95, most = np.percentile(seconds, (50, 95, 100)).round(2).tolist()
-    return {"p50": p50, "p95": p95, "max": most}

@@ -1,12 +1,10 @@
 """topics, states -> what was lost, doubled, left unanswered: every event is looked for in every place it must be in."""
 
 import time
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +16,8 @@ from streams.kafka.clients import librdkafka_config
 from streams.records import Cause, Interaction, Outcome
 from streams.settings import Settings
 from streams.state.user_state import decode_state
-from tests.crash.faults import Faults
 
 _READ_SECONDS: Final = 60.0
-_SETTLING_SECONDS: Final = 10.0
-"""The session timeout, and time to join."""
 Histories = Mapping[str, Sequence[int]]
 """Event numbers a user, in the order in which they are held."""
 
@@ -142,12 +137,20 @@ def judge(events: Accepted, found: Histories, length: int) -> Verdict:
     return verdict
 
 
-def answers(settings: Settings, events: Accepted) -> Answers:
-    """Count the recommendations; an event is answered by a list for its user, of its offset or a later one."""
+def answers(settings: Settings, events: Accepted, since: float = 0.0) -> Answers:
+    """Count the recommendations; an event is answered by a list for its user, of its offset or a later one.
+
+    Args:
+        settings: of the connection.
+        events: what is to be answered.
+        since: epoch seconds; what was written before is of another life.
+    """
     result, ids = Answers(), set()
     highest: dict[str, int] = {}
     when: dict[int, dict[int, float]] = defaultdict(dict)
     for record in records(settings, "recommendations"):
+        if record.timestamp()[1] / 1000 < since:
+            continue
         answer = _ANSWER.decode(record.value())
         result.raw += 1
         result.rungs[answer.rung] += 1
@@ -183,71 +186,6 @@ def learned_count(data_dir: Path) -> int:
     """Return how many different outcomes the learner's newest checkpoint has learned from."""
     state, _ = newest_checkpoint(data_dir / "learner" / "checkpoint")
     return sum(ledger["taken"] for ledger in state["learned"].values()) if state else 0
-
-
-@dataclass
-class Failovers:
-    """Seconds from each loss of a worker to the first answer to an event that came after it, by partition."""
-
-    alone: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """By the kind of the loss. Nothing else happened to the group from a settling time before it until the answer."""
-    disturbed: list[float] = field(default_factory=list)
-    """Other workers came or went meanwhile."""
-    broker: int = 0
-    """How many overlapped an outage of the broker, and measure that."""
-    recovery: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of those alone: seconds in which the next owner recovered the states, once the partition was assigned to it."""
-
-
-def failovers(events: Accepted, given: Answers, injected: Faults, logs: Iterable[Path]) -> Failovers:
-    """Return how long the users of a lost worker waited.
-
-    Args:
-        events: what Kafka took.
-        given: the answers.
-        injected: what was done to the workers.
-        logs: of the workers.
-    """
-    result, ready = Failovers(), _ready(logs)
-    for outage in injected.outages:
-        for partition in outage.partitions:
-            written = events.written[partition]
-            at = next((offset for offset, when in written if when >= outage.began), None)
-            later = given.first_after.get(partition, [])
-            place = bisect_left(later, (at, 0.0)) if at is not None else len(later)
-            if place == len(later):
-                continue
-            answered = later[place][1]
-            others = [at for at in injected.moves if outage.began - _SETTLING_SECONDS < at < answered]
-            if any(begin < answered and end > outage.began for begin, end in injected.broker_outages):
-                result.broker += 1
-            elif len(others) > 1:
-                result.disturbed.append(answered - outage.began)
-            else:
-                result.alone[outage.kind].append(answered - outage.began)
-                took = (line.seconds for line in ready if line.at > outage.began and partition in line.partitions)
-                result.recovery[outage.kind].extend(islice(took, 1))
-    return result
-
-
-class _Ready(msgspec.Struct):
-    """A worker's line that says that its partitions are ready."""
-
-    event: str
-    timestamp: datetime
-    partitions: list[int] = []
-    seconds: float = 0.0
-
-    @property
-    def at(self) -> float:
-        return self.timestamp.timestamp()
-
-
-def _ready(logs: Iterable[Path]) -> list[_Ready]:
-    """Return those lines of all workers, oldest first."""
-    lines = (line for log in logs if log.exists() for line in log.read_bytes().splitlines())
-    found = [msgspec.json.decode(line, type=_Ready) for line in lines if b'"partitions_ready"' in line]
-    return sorted(found, key=lambda line: line.at)
 
 
 @dataclass

@@ -129,6 +129,7 @@ class Deployment:
             "HEADRACE_LEARNER__CHECKPOINT_SECONDS": "2",
             "HEADRACE_LEARNER__VERSION_SECONDS": "60",
             "HEADRACE_LEARNER_METRICS_PORT": "0",
+            "HEADRACE_KAFKA__ON_NEW_TOPICS": "anew",
             "OMP_NUM_THREADS": "1",
             "PYTHONFAULTHANDLER": "1",  # what has to be aborted tells where it hung
             **(settings or {}),

@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from streams.local.local_broker import LocalBroker
-from tests.crash.campaign import Campaign, Report
+from tests.crash.campaign import Campaign
+from tests.crash.report import Report
 from tests.crash.roles import Deployment
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
