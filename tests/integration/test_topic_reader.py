@@ -17,7 +17,7 @@ from streams.local.processes import free_port
 pytestmark = pytest.mark.integration
 
 
-def write(broker: LocalBroker, topic: str, *values: bytes) -> None:
+def write(broker: LocalBroker, topic: str, *values: bytes | None) -> None:
     client = {"bootstrap.servers": broker.address, "log_level": 2}
     admin = AdminClient(client)  # held: its end would cancel what it has begun
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
@@ -57,3 +57,20 @@ def test_a_follower_takes_every_record_in_order_also_of_a_topic_that_is_made_lat
     assert whole.wait(30)
     follower.stop()
     assert taken == [b"a", b"b", b"c"]
+
+
+def test_a_follower_takes_a_tombstone_that_comes_alone(broker: LocalBroker) -> None:
+    """A message without a value is false in Python: a slot that was withdrawn alone went on serving."""
+    taken: list[bytes | None] = []
+    done = threading.Event()
+
+    def take(record: Message) -> None:
+        taken.append(record.value())
+        done.set()
+
+    write(broker, topic := uuid4().hex, None)
+    follower = Follower({"bootstrap.servers": broker.address, "log_level": 0}, topic, take)
+    follower.start()
+    assert done.wait(30)
+    follower.stop()
+    assert taken == [None]
