@@ -190,6 +190,7 @@ class OnlineLearner:
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from what `checkpoint` returned."""
+        self.anchor = None
         if anchor := checkpoint["anchor"]:
             anchor = anchor if isinstance(anchor, Apart) else Apart(anchor)  # older releases kept it with the state
             self.restore(anchor.value)

@@ -74,7 +74,7 @@ def file_batches(past: Past, rows: RowLog, length: int) -> Iterator[ExampleBatch
     histories: dict[str, list[tuple[int, int, int]]] = {}
     for begin in range(0, len(found), _BATCH):
         some = found[begin : begin + _BATCH]
-        batch = ExampleBatch(length)
+        batch = ExampleBatch(length, _BATCH)
         for (interaction, new), row in zip(some, rows.of(one.item_id for one, _ in some), strict=True):
             entry = (row, TYPE_CODES[interaction.type], int(interaction.timestamp) // 1000)
             history = histories.setdefault(interaction.user_id, [])

@@ -12,19 +12,16 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import StartError
+from streams.kafka.failures import is_passing
 from streams.kafka.topic_reader import reader
 
 log = structlog.get_logger()
 
 _POLL_SECONDS: Final = 0.1
 _BATCH: Final = 1000
+_ANSWER_SECONDS: Final = 30.0
 _SILENT_SECONDS: Final = 30.0
 _TOLD_SECONDS: Final = 5.0
-_REFUSED: Final = frozenset({
-    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
-})  # fmt: skip
-"""What no waiting mends."""
 
 
 class ReadableTopic:
@@ -50,7 +47,7 @@ class ReadableTopic:
             StartError: Kafka gave nothing for half a minute.
             KafkaException: it does not answer, or refuses.
         """
-        begin, end = self._consumer.get_watermark_offsets(self._partition, _SILENT_SECONDS)
+        begin, end = self._consumer.get_watermark_offsets(self._partition, _ANSWER_SECONDS)
         told = heard = time.monotonic()
         while max(self._position, begin) < end:
             before = self._position
@@ -84,5 +81,5 @@ class ReadableTopic:
                 yield record
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - after records that nobody gets
                 self._position = max(self._position, record.offset())
-            elif error.code() in _REFUSED:
+            elif not is_passing(error):
                 raise KafkaException(error)

@@ -9,6 +9,8 @@ from streams.settings import Settings
 
 _SECURITY: Final = "correct the HEADRACE_KAFKA__… security settings."
 _START: Final = "start it (`headrace broker`) or correct HEADRACE_BROKER and the HEADRACE_KAFKA__… security settings."
+_MAKE: Final = "make it with `headrace topics`."
+_DISKS: Final = "check the disks of its brokers."
 _NO_ANSWER: Final = frozenset({"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "REQUEST_TIMED_OUT"})
 _STRANGER: Final = frozenset({"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"})
 _REMEDIES: Final = {
@@ -24,6 +26,13 @@ _REMEDIES: Final = {
     "NON_EMPTY_GROUP": ("keeps the workers' group", "stop all workers first."),
     "TOPIC_DELETION_DISABLED": ("deletes no topic", "set delete.topic.enable, or delete the topic by other means."),
     "MSG_SIZE_TOO_LARGE": ("takes no record so large", "raise the topic's max.message.bytes."),
+    "UNKNOWN_TOPIC_OR_PART": ("has no such topic", _MAKE),
+    "_UNKNOWN_TOPIC": ("has no such topic", _MAKE),
+    "_UNKNOWN_PARTITION": ("has no such partition", _MAKE),
+    "_BAD_MSG": ("gives records that cannot be read", _DISKS),
+    "_BAD_COMPRESSION": ("gives records that cannot be read", _DISKS),
+    "INVALID_MSG": ("gives records that cannot be read", _DISKS),
+    "NOT_ENOUGH_REPLICAS": ("has too few replicas in sync", "start its other brokers, or lower min.insync.replicas."),
     "UNSUPPORTED_COMPRESSION_TYPE": ("sends a compression that is not known here", "set the topic's compression.type."),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import structlog
+from confluent_kafka import TopicPartition
 from msgspec.json import Decoder
 
 from streams.errors import RejectedEventError
@@ -29,7 +30,13 @@ class CommandLog:
 
     def __init__(self, settings: Settings, position: int) -> None:
         self.position = position
-        self._consumer = reader(librdkafka_config(settings), settings.topics.decisions, position)
+        self._topic = settings.topics.decisions
+        self._consumer = reader(librdkafka_config(settings), self._topic, position)
+
+    def go_to(self, position: int) -> None:
+        """Read on from another offset."""
+        self.position = position
+        self._consumer.assign([TopicPartition(self._topic, 0, position)])
 
     def waiting(self) -> Iterator[tuple[int, Command, bool]]:
         """Read to the end; yield offset, command and whether a decision says that it was carried out.

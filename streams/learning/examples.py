@@ -8,7 +8,7 @@ import numpy as np
 from engine.batch import HistoryBatch
 from engine.network.choices import Choices
 from engine.online.examples import Examples
-from streams.records import TYPE_CODES
+from streams.records import TYPE_CODES, Exposure
 
 LearnedEntry = tuple[int, int, int]
 """Row, type code, epoch seconds."""
@@ -21,15 +21,46 @@ NOT_WANTED: Final = frozenset({TYPE_CODES["dislike"], TYPE_CODES["remove"]})
 
 
 class ExampleBatch:
-    """Histories that grow by outcomes; several examples of one user become one history."""
+    """Histories that grow by outcomes; several examples of one user become one history.
 
-    def __init__(self, length: int) -> None:
+    Args:
+        length: of a history before its first outcome.
+        most: outcomes, and choices that became known late, that are learned together.
+    """
+
+    def __init__(self, length: int, most: int) -> None:
         self._length = length
+        self._most = most
         self._histories: dict[tuple[str, int], list[tuple[LearnedEntry, bool]]] = {}
         """By user, and one for each choice that became known late."""
         self._choices: list[tuple[tuple[str, int], int, Choice]] = []
         """History, place in it of the interaction before the choice, and the choice."""
         self.outcomes = 0
+        self.sources: list[tuple[int, int]] = []
+        """Partition of `interactions` and offset of each outcome."""
+        self.late: list[Exposure] = []
+        """Whose outcome was learned before."""
+        self.records: dict[int, tuple[int, int]] = {}
+        """First and last offset of the records that it was made of, by partition of `examples`."""
+
+    @property
+    def room(self) -> int:
+        """How many outcomes more it may take."""
+        return self._most - self.outcomes - len(self.late)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is to be learned now."""
+        return self.room <= 0
+
+    def note(self, partition: int, offset: int) -> None:
+        """Remember that a record of `examples` is part of it."""
+        first, _ = self.records.get(partition, (offset, offset))
+        self.records[partition] = first, offset
+
+    def holds_only(self, partition: int, offset: int) -> bool:
+        """Whether this record is all that it was made of."""
+        return self.records == {partition: (offset, offset)}
 
     @property
     def empty(self) -> bool:
@@ -59,9 +90,10 @@ class ExampleBatch:
         entries += [(entry, entry[1] not in NOT_WANTED) for entry in outcomes]
         self.outcomes += len(outcomes)
 
-    def choose(self, user_id: str, history: Sequence[LearnedEntry], choice: Choice) -> None:
+    def choose(self, user_id: str, history: Sequence[LearnedEntry], choice: Choice, exposure: Exposure) -> None:
         """Add a choice that became known after its outcome was learned; a user without a past teaches nothing by it."""
         if history:
+            self.late.append(exposure)
             key = (user_id, len(self._choices) + 1)
             self._histories[key] = [(entry, False) for entry in history[-self._length :]]
             self._choices.append((key, len(self._histories[key]) - 1, choice))

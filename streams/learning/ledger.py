@@ -8,9 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-WINDOW: Final = 1 << 17
-"""Offsets remembered one by one. Older ones count as learned: nothing comes that late for the first time, because a
-worker has no more than a few batches of 2 MB under way."""
+CHUNK: Final = 1 << 16
+"""Offsets that are remembered together, a bit each: 8 KB."""
+CHUNKS: Final = 64
+"""So many of them are remembered. What is older counts as learned: a worker has at most two fetches of 2 MB and the
+batch before them under way, and 2 MB that zstd made of the smallest events hold less than a million of them."""
+_OLDEST_WINDOW: Final = 1 << 17
+"""Of older releases: offsets modulo this."""
 
 
 class Ledger:
@@ -21,32 +25,64 @@ class Ledger:
         """Highest offset learned."""
         self.taken = 0
         """Different offsets learned."""
-        self._learned = np.zeros(WINDOW, np.bool_)
-        """By offset modulo WINDOW."""
+        self._chunks: dict[int, bytearray] = {}
+        self._floor = 0
+        """All chunks before it count as learned."""
 
     def take(self, offset: int) -> bool:
         """Tell whether an outcome is to be learned now: True once for each offset."""
-        if offset <= self.newest - WINDOW:
+        number, place = divmod(offset, CHUNK)
+        if number < self._floor:
             return False
-        place = offset % WINDOW
-        if offset > self.newest:
-            passed = np.arange(max(self.newest + 1, offset - WINDOW + 1), offset + 1) % WINDOW
-            self._learned[passed] = False
-            self.newest = offset
-        elif self._learned[place]:
+        chunk = self._chunks.get(number) or self._begin(number)
+        byte, bit = place >> 3, 1 << (place & 7)
+        if chunk[byte] & bit:
             return False
-        self._learned[place] = True
+        chunk[byte] |= bit
+        self.newest = max(self.newest, offset)
         self.taken += 1
         return True
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
-        return {"newest": self.newest, "taken": self.taken, "learned": np.packbits(self._learned)}
+        numbers = sorted(self._chunks)
+        bits = np.frombuffer(b"".join(self._chunks[number] for number in numbers), np.uint8)
+        return {
+            "newest": self.newest,
+            "taken": self.taken,
+            "floor": self._floor,
+            "chunks": np.array(numbers, np.int64),
+            "bits": bits,
+        }
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Ledger":
-        """Return the ledger that `state` described."""
+        """Return the ledger that `state` described, also that of an older release."""
         ledger = cls()
+        if "chunks" not in state:
+            ledger._learn_window(state["newest"], np.unpackbits(np.asarray(state["learned"], np.uint8)))
+        else:
+            ledger._floor = state["floor"]
+            bits = np.asarray(state["bits"], np.uint8).reshape(-1, CHUNK // 8)
+            numbers = np.asarray(state["chunks"]).tolist()
+            ledger._chunks = {number: bytearray(row) for number, row in zip(numbers, bits, strict=True)}
         ledger.newest, ledger.taken = state["newest"], state["taken"]
-        ledger._learned = np.unpackbits(np.asarray(state["learned"], np.uint8)).astype(np.bool_)
         return ledger
+
+    def _begin(self, number: int) -> bytearray:
+        self._chunks[number] = chunk = bytearray(CHUNK // 8)
+        if len(self._chunks) > CHUNKS:
+            oldest = min(self._chunks)
+            self._floor = oldest + 1
+            if oldest == number:  # nothing of it is to be learned any more
+                chunk[:] = b"\xff" * len(chunk)
+            del self._chunks[oldest]
+        return chunk
+
+    def _learn_window(self, newest: int, learned: Any) -> None:  # noqa: ANN401 - numpy's bits
+        """Take over what was remembered by offset modulo a window; all before the window counts as learned."""
+        begin = max(0, newest - _OLDEST_WINDOW + 1)
+        self._floor = begin // CHUNK
+        window = np.arange(begin, newest + 1)
+        for offset in (*range(self._floor * CHUNK, begin), *window[learned[window % _OLDEST_WINDOW] == 1].tolist()):
+            self.take(offset)

@@ -18,9 +18,9 @@ import torch._dynamo  # the optimiser would import it in every child: 2 to 7 s
 from prometheus_client import CollectorRegistry
 
 from engine.weights import load
-from streams import learner as learner_module
 from streams.instruments import LearnerInstruments
-from streams.learner import LearnerRole
+from streams.learning import checkpoints
+from streams.learning.role import LearnerRole
 from streams.settings import Settings, load_settings
 from streams.triton import model_repository
 from streams.triton.model_repository import KEEP, ModelRepository
@@ -55,7 +55,7 @@ class Faults:
         os.replace = self.before("number", os.replace)
         shutil.rmtree = self.before("remove", shutil.rmtree)  # type: ignore[assignment]
         Path.rename = self.before("rename", Path.rename)  # type: ignore[method-assign]
-        learner_module.write_checkpoint = self.before("checkpoint", learner_module.write_checkpoint)
+        checkpoints.write_checkpoint = self.before("checkpoint", checkpoints.write_checkpoint)
 
 
 class _Producer:
@@ -93,7 +93,8 @@ def publish(settings: Settings, fatal: int) -> None:
         releases.decide(learner.gate.decide(action))  # type: ignore[arg-type]
         _fill(role)
         releases.publish({})
-    role._checkpoint().result()
+    role._checkpoint()
+    role._checkpoints.settle()
 
 
 def _fill(role: LearnerRole) -> None:

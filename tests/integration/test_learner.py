@@ -3,34 +3,34 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from engine.generations import Generation, GenerationAssembler
 from engine.online.checkpoint import write_checkpoint
-from streams import learner as learner_module
 from streams.errors import StartError
 from streams.files.event_files import open_events
 from streams.instruments import LearnerInstruments
 from streams.kafka.topic_setup import ensure_topics
-from streams.learner import LearnerRole, _told
+from streams.learner import _told, learn_past
+from streams.learning import checkpoints
 from streams.learning.publisher import FencedError, Publisher
+from streams.learning.role import LearnerRole
 from streams.local.local_broker import LocalBroker
 from streams.records import Example, ExampleHistory, Exposure, Outcome, Shown, encode
 from streams.settings import Settings
 from tests.builders import NOON, interaction
+from tests.integration.real_learner import DEADLINE_SECONDS, Running, Sender, example, poll
 
 pytestmark = pytest.mark.integration
-DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -43,83 +43,6 @@ def settings(broker: LocalBroker, tmp_path: Path) -> Settings:
     )
     ensure_topics(settings)
     return settings
-
-
-class Running:
-    """A learner in a thread of its own, as the role's process would run it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.instruments = LearnerInstruments(CollectorRegistry())
-        self.role = LearnerRole(settings, self.instruments)
-        self.failure: BaseException | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def learned(self) -> float:
-        return self.instruments.examples._value.get()
-
-    def wait_until_learned(self, outcomes: int) -> None:
-        poll(lambda: self.learned() >= outcomes)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.role.close()
-
-    def wait_until_ended(self) -> None:
-        self._thread.join(DEADLINE_SECONDS)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            self.role.run(self._stop)
-        except BaseException as exc:  # noqa: BLE001 - looked at by the test
-            self.failure = exc
-
-
-def poll(holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    waited = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if holds():
-            return
-        waited.wait(0.02)
-    raise AssertionError("it did not happen in time")
-
-
-def example(user: str, history: Sequence[str], outcomes: Sequence[tuple[str, int]]) -> bytes:
-    times = [1_700_000_000_000 + 60_000 * place for place in range(len(history))]
-    return encode(
-        Example(
-            user,
-            0,
-            ExampleHistory(list(history), [4] * len(history), times),
-            [Outcome(item, 4, 1_700_000_900_000, offset) for item, offset in outcomes],
-            0,
-        )
-    )
-
-
-class Sender:
-    def __init__(self, settings: Settings) -> None:
-        self._prefix = settings.prefix
-        self._producer = Producer({"bootstrap.servers": settings.broker, "log_level": 2, "enable.idempotence": True})
-        self._rows: set[str] = set()
-        self._offset = 0
-
-    def send(self, user: str, history: Sequence[str], *items: str) -> bytes:
-        for item in {*history, *items} - self._rows:
-            self._producer.produce(self._prefix + "rows", b"{}", item, 0)
-            self._rows.add(item)
-        assert self._producer.flush(10) == 0
-        value = example(user, history, [(item, self._offset + at) for at, item in enumerate(items)])
-        self._offset += len(items)
-        self.again(value)
-        return value
-
-    def again(self, value: bytes) -> None:
-        self._producer.produce(self._prefix + "examples", value, b"u", 0)
-        assert self._producer.flush(10) == 0
 
 
 def generations(settings: Settings, slot: str = "champion") -> Iterator[Generation]:
@@ -181,13 +104,6 @@ def test_a_restart_goes_on_where_it_was_with_rising_generations(settings: Settin
     assert after[-1] > before[-1]
 
 
-def test_checkpoints_that_take_long_are_written_less_often(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    role, clock = LearnerRole(settings, LearnerInstruments(CollectorRegistry())), iter([100.0, 100.005, 200.0, 203.0])
-    monkeypatch.setattr(learner_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    assert [role._checkpoint().result() - end for end in (100.005, 203.0)] == pytest.approx([0.2, 60.0])
-    role.close()
-
-
 def test_learning_goes_on_while_a_checkpoint_is_written_and_a_restart_goes_on_from_when_it_was_begun(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +117,7 @@ def test_learning_goes_on_while_a_checkpoint_is_written_and_a_restart_goes_on_fr
             assert go_on.wait(DEADLINE_SECONDS)
             write_checkpoint(path, state)  # no later one is: as if the learner had died
 
-    monkeypatch.setattr(learner_module, "write_checkpoint", slowly)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", slowly)
     first, sender = Running(settings), Sender(settings)
     sender.send("u0", ["a"], "b", "c")
     assert begun.wait(DEADLINE_SECONDS)
@@ -227,7 +143,7 @@ def test_a_checkpoint_for_which_there_is_no_room_ends_the_learner(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(learner_module, "write_checkpoint", full)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
     running = Running(settings)
     running.wait_until_ended()
     running.role.close()
@@ -263,8 +179,8 @@ def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp
     path.write_bytes(b"\n".join(map(encode, events)))
     role = LearnerRole(settings, LearnerInstruments(CollectorRegistry()))
     file, columns = open_events(str(path))
-    assert role.backfill(file, columns, until_line=40) == 40
-    assert role.backfill(file, columns, until_line=40) == 0
+    assert learn_past(role, settings, file, columns, 40) == 40
+    assert learn_past(role, settings, file, columns, 40) == 0
     role.close()
     published = [*generations(settings)][-1]
     assert published.rows == 8
@@ -274,7 +190,7 @@ def test_a_file_of_the_past_is_learned_before_the_stream(settings: Settings, tmp
     after.stop()
     again = LearnerRole(settings, LearnerInstruments(CollectorRegistry()))
     renamed = path.rename(tmp_path / "renamed.jsonl")
-    assert again.backfill(renamed, columns, until_line=None) == 20  # B.3: at every start it learned the file again
+    assert learn_past(again, settings, renamed, columns, None) == 20  # B.3: at every start it learned the file again
     again.close()
 
 

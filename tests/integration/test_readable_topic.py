@@ -76,7 +76,8 @@ def test_an_item_that_every_worker_rejects_has_no_text(settings: Settings, produ
     )
     rows = RowLog(settings)
     texts = ItemTexts(settings, rows, encoder)
-    assert texts.all()[0].tolist() == rows.of(["i1"])
+    [(described, _)] = texts.all()
+    assert described.tolist() == rows.of(["i1"])
     texts.close()
     rows.close()
 
@@ -85,7 +86,7 @@ def test_a_kafka_that_gives_nothing_is_named_and_one_that_gives_slowly_is_waited
     settings: Settings, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A.7: progress, no fixed deadline while progress is made."""
-    monkeypatch.setattr(readable_topic, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(readable_topic, "_SILENT_SECONDS", 1.0)
     client = {"bootstrap.servers": settings.broker, "log_level": 2}
     topic = ReadableTopic(client, settings.topics.decisions)
     write(producer, settings.topics.decisions, *[(b"%d" % number, b"{}") for number in range(30)])
