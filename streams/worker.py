@@ -46,9 +46,11 @@ from streams.kafka.membership import member_name, take_folder
 from streams.kafka.outputs import Outputs
 from streams.kafka.range_reader import read_range
 from streams.kafka.topic_setup import check_topics, ensure_topics
+from streams.kafka.unnamed import Unnamed
 from streams.lists.ladder import Ladder
 from streams.logs import Lossy
 from streams.metrics_port import serve_metrics
+from streams.pseudonyms import pseudonyms
 from streams.settings import Settings
 from streams.state.batch_fold import BatchFold
 from streams.state.foreign_writes import ForeignWrites
@@ -161,6 +163,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         settings: all of them.
         partitions: how many the topics keyed by user have.
     """
+    settings = _as_created(settings, partitions)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     instruments = WorkerInstruments(registry)
@@ -177,7 +180,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress(settings.topics.interactions)
     states = UserStates(table, settings.state.cache_users)
-    dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
+    dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments, _unnamed(settings))
     ownership = Ownership(lease, lambda: app.consumer_generation_id)
     foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
     completion = Completion(table, states, outputs, foreign_writes, ownership, progress, instruments)
@@ -287,6 +290,19 @@ def _faust_app(settings: Settings, partitions: int) -> faust.App:
         autodiscover=False,
         version=1,
     )
+
+
+def _as_created(settings: Settings, partitions: int) -> Settings:
+    """Return settings with the partitions that the topics have, rather than those they were to be created with."""
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": partitions})})
+
+
+def _unnamed(settings: Settings) -> Unnamed | None:
+    if settings.pseudonym_key is None:
+        return None
+    topics = settings.topics
+    hide = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
+    return Unnamed(hide, {topics.interactions, topics.impressions, topics.requests})
 
 
 def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> None:

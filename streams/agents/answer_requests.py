@@ -34,7 +34,7 @@ class AnswerRequests:
         instruments: WorkerInstruments,
     ) -> None:
         self._topic = settings.topics.recommendations
-        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
         self._deadline_seconds = settings.serving.deadline_ms / 1000
         self._states = states
         self._outputs = outputs
@@ -48,15 +48,15 @@ class AnswerRequests:
             began = time.monotonic()
             delivery = self._outputs.delivery()
             asked: list[tuple[Request, int]] = []
-            fates = Fates()
+            fates, partition = Fates(), event.message.partition
             for record in event.message.value:
                 try:
                     request = decode(_REQUEST, record.value, fates)
-                    asked.append((replace(request, user_id=self._pseudonym(request.user_id)), record.offset))
+                    user_id = self._pseudonym(request.user_id, partition)
+                    asked.append((replace(request, user_id=user_id), record.offset))
                 except RejectedEventError as why:
                     self._dead_letters.send(event.message, record, why, delivery)
             self._dead_letters.count_lenient(event.message.topic, fates)
-            partition = event.message.partition
             queries = [self._query(partition, request) for request, _ in asked]
             left = self._deadline_seconds - (time.monotonic() - began)
             lists = await self._ladder.recommend(queries, left)

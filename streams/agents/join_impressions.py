@@ -24,7 +24,7 @@ class JoinImpressions:
     def __init__(self, settings: Settings, states: UserStates, pipeline: Pipeline, recommender: Recommender) -> None:
         self._impressions = Impressions(settings.impressions)
         self._max_future_ms = settings.state.max_future_seconds * 1000
-        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
         self._states = states
         self._pipeline = pipeline
         self._recommender = recommender
@@ -44,7 +44,7 @@ class JoinImpressions:
             except RejectedEventError as why:
                 batch.rejected.append((record, why))
                 continue
-            user_id = self._pseudonym(impression.user_id)
+            user_id = self._pseudonym(impression.user_id, partition)
             touched = batch.touched.get(user_id) or touch(self._states, partition, user_id, batch)
             touched.exposures += self._impressions.show(touched.state, impression, record.offset, batch.fates)
             touched.changed = True

@@ -35,7 +35,7 @@ _AFTER_SECONDS: Final = 5.0
 
 
 class WorkerServing:
-    """Implements streams.api.endpoints.Serving. The id as sent gives the partition, its pseudonym is stored."""
+    """Implements streams.api.endpoints.Serving. An id or its pseudonym may be asked for; the latter is stored."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class WorkerServing:
         self._ladder = ladder
         self._progress = progress
         self._partitions = partitions
-        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key, partitions)
 
     def owner(self, user_id: str) -> str | None:
         """Return host:port of the worker that owns the user, None when it is this one.
@@ -81,7 +81,7 @@ class WorkerServing:
         for interaction in interactions:
             delivery = self._outputs.delivery()
             partition = self._partition(interaction.user_id)
-            stored = msgspec.structs.replace(interaction, user_id=self._pseudonym(interaction.user_id))
+            stored = msgspec.structs.replace(interaction, user_id=self._pseudonym(interaction.user_id, partition))
             self._outputs.send(
                 self._interactions, stored.user_id.encode(), encode(stored), delivery, partition=partition
             )
@@ -97,7 +97,7 @@ class WorkerServing:
         """
         began = time.monotonic()
         partition, state = await self._state(user_id, after)
-        query = Query.of(state, k, self._pseudonym(user_id), exclude)
+        query = Query.of(state, k, self._pseudonym(user_id, partition), exclude)
         [ranking] = await self._ladder.recommend([query], self._deadline_seconds)
         offset = state.offset if state else -1
         cause = Cause("interactions", partition, offset)
@@ -168,7 +168,8 @@ class WorkerServing:
 
     async def _state(self, user_id: str, after: str | None) -> tuple[int, UserState | None]:
         """Return the user's partition and state, once it reflects `after`."""
-        partition, stored_id = self._partition(user_id), self._pseudonym(user_id)
+        partition = self._partition(user_id)
+        stored_id = self._pseudonym(user_id, partition)
         state = self._states.readable(partition, stored_id)
         if after is None:
             return partition, state

@@ -104,7 +104,7 @@ class Observer:
         self.seen = Observations()
         self._settings = settings
         self._prefix = settings.prefix
-        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._recommendation = decoder(Recommendation)
         self._answered: set[tuple[int, int]] = set()
@@ -161,7 +161,7 @@ class Observer:
         except RejectedEventError:
             event = Event(*position, written_ms, history, "")
         else:
-            user_id = self._pseudonym(found.user_id)
+            user_id = self._pseudonym(found.user_id, position[0])
             event = Event(*position, written_ms, history, user_id, found.item_id, found.type, int(found.timestamp))
         self.seen.events.append(event)
         if not history:

@@ -1,5 +1,7 @@
 """rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence.
 
+With pseudonyms they are not as they came: a user's id is taken out of them (streams.kafka.unnamed).
+
 An event that was taken although a field did not fit is no dead letter: the field is counted, and said once.
 """
 
@@ -11,6 +13,7 @@ import structlog
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Delivery, Outputs
+from streams.kafka.unnamed import Unnamed
 from streams.repair import LEFT_OUT, Fates
 
 _log = structlog.get_logger()
@@ -30,8 +33,11 @@ _WHY_LENIENT: Final = {
 class DeadLetters:
     """Counts, logs and sends rejected events."""
 
-    def __init__(self, topic: str, outputs: Outputs, instruments: WorkerInstruments) -> None:
+    def __init__(
+        self, topic: str, outputs: Outputs, instruments: WorkerInstruments, unnamed: Unnamed | None = None
+    ) -> None:
         self._topic = topic
+        self._unnamed = unnamed
         self._outputs = outputs
         self._instruments = instruments
         self._said: set[tuple[str, str, str]] = set()
@@ -62,6 +68,9 @@ class DeadLetters:
             "partition": str(partition),
             "offset": str(offset),
         }
+        if self._unnamed and self._unnamed.names(topic):
+            key, value, headers = self._unnamed.key(key, partition), self._unnamed.value(value, partition), ()
+            said["unnamed"] = "left out" if value is None else "pseudonym"
         key, value, kept, cut = _bounded(key, value, headers)
         if cut:
             said["bytes_cut"] = str(cut)

@@ -89,7 +89,7 @@ class BatchFold:
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._states = states
         self._known_items = known_items
-        self._pseudonym = pseudonyms(settings.pseudonym_key)
+        self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
 
     def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
         """Fold each record, in order; now_ms bounds the clock skew of producers."""
@@ -101,7 +101,7 @@ class BatchFold:
             offset = record.offset
             try:
                 interaction = decode(record.value, now_ms, max_future_ms, lenient)
-                user_id = pseudonym(interaction.user_id)
+                user_id = pseudonym(interaction.user_id, partition)
                 touched = touched_user(user_id) or touch(self._states, partition, user_id, batch)
                 folded = add(touched.state, interaction, offset)
             except RejectedEventError as why:

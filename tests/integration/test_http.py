@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from streams.commands.ask import path_segment
 from streams.local.local_broker import LocalBroker
@@ -179,14 +179,47 @@ def last_item(client: httpx.Client, user_id: str, position: str) -> str:
 def test_with_a_key_no_user_id_is_stored_and_each_user_is_still_found(
     broker: LocalBroker, triton: LocalTriton, tmp_path: Path
 ) -> None:
-    user_id = "jane@example.org"
+    """Issue 10, C.4: of eight ids read from `recommendations` six asked for nobody; dead letters kept ids."""
+    users = {f"jane-{n}@example.org": f"i{n}" for n in range(8)}
     with workers(1, broker, triton, tmp_path, HEADRACE_PSEUDONYM_KEY="pepper") as one:
-        position = post(one.clients[0], user_id=user_id)
-        history = one.clients[0].get(f"/v1/users/{user_id}/history", params={"after": position}).json()
-        assert [entry["item_id"] for entry in history["interactions"]] == ["i9"]
-        consumer = Consumer({"bootstrap.servers": broker.address, "log_level": 2, "group.id": "unused"})
-        for topic in ("interactions", "recommendations", "examples"):
-            consumer.assign([TopicPartition(one.prefix + topic, n, OFFSET_BEGINNING) for n in range(4)])
-            [record] = consumer.consume(1, timeout=20)
-            assert user_id not in f"{record.key()!r} {record.value()!r}"
-        consumer.close()
+        client, producer = (
+            one.clients[0],
+            Producer({"bootstrap.servers": broker.address, "partitioner": "murmur2_random"}),
+        )
+        events = [event(user_id=user_id, item_id=item_id) for user_id, item_id in users.items()]
+        positions = client.post("/v1/events", json=events).json()["positions"]
+        for (user_id, item_id), position in zip(users.items(), positions, strict=True):
+            assert last_item(client, user_id, position) == item_id
+        for user_id in users:
+            producer.produce(f"{one.prefix}interactions", json.dumps(event(user_id=user_id, type="x")), key=user_id)
+        producer.flush()
+
+        lists = records(one, "recommendations", len(users))
+        hidden = {json.loads(record.value())["user_id"]: record.partition() for record in lists}
+        assert sorted(last_item(client, user_id, f"interactions/{n}/0") for user_id, n in hidden.items()) == sorted(
+            users.values()
+        )
+        for user_id in hidden:
+            asked = {"request_id": "r1", "user_id": user_id, "k": 5}
+            producer.produce(f"{one.prefix}requests", json.dumps(asked), key=user_id)
+        producer.flush()
+        answers = records(one, "recommendations", 2 * len(users))
+        causes = {(a["user_id"], a["cause"]["topic"]) for a in (json.loads(record.value()) for record in answers)}
+        assert causes == {(user_id, topic) for user_id in hidden for topic in ("interactions", "requests")}
+        assert {record.partition() for record in answers if record.key().decode() in hidden} == {*hidden.values()}
+        stored = [*answers, *records(one, "examples", 1), *records(one, "dead-letters", len(users))]
+        for record in stored:
+            assert b"example.org" not in b"".join(
+                [record.key(), record.value(), *dict(record.headers() or ()).values()]
+            )
+
+
+def records(of: Workers, topic: str, count: int) -> list[Message]:
+    """The first records of a topic, of all its partitions."""
+    consumer = Consumer({"bootstrap.servers": of.broker, "log_level": 2, "group.id": "unused"})
+    partitions = consumer.list_topics(of.prefix + topic, timeout=20).topics[of.prefix + topic].partitions
+    consumer.assign([TopicPartition(of.prefix + topic, n, OFFSET_BEGINNING) for n in partitions])
+    found = consumer.consume(count, timeout=20)
+    consumer.close()
+    assert len(found) == count
+    return list(found)

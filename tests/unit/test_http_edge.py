@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
 from streams.api import api_server
 from streams.api.api_server import ApiServer
@@ -24,9 +23,8 @@ from streams.api.connections import MAX_HEAD_BYTES
 from streams.api.http import create_api
 from streams.api.rate_limit import MAX_CLIENTS, RateLimit
 from streams.commands.ask import WorkerApi, path_segment
-from streams.errors import SettingsError, StartError
+from streams.errors import StartError
 from streams.instruments import WorkerInstruments
-from streams.pseudonyms import pseudonyms
 from streams.records import Interaction
 from streams.settings import HttpSettings, Settings
 from tests.certificates import certificate
@@ -350,22 +348,6 @@ async def test_tls_files_that_cannot_be_read_stop_the_start(tmp_path: Path) -> N
     with pytest.raises(StartError, match="HEADRACE_HTTP__TLS_CERTFILE"):
         async with running(FakeServing(), tls_certfile=tmp_path / "x.pem", tls_keyfile=tmp_path / "x.pem"):
             pass
-
-
-def test_a_pseudonym_is_the_same_for_the_same_key_only() -> None:
-    one, other = pseudonyms(SecretStr("k1")), pseudonyms(SecretStr("k2"))
-    assert one("u1") == one("u1")
-    assert one("u1") != one("u2")
-    assert one("u1") != other("u1")
-    assert "u1" not in one("u1")
-    assert one(one("u1")) == one("u1")
-    assert pseudonyms(None)("u1") == "u1"
-
-
-@pytest.mark.parametrize("key", ["", "k" * 65])
-def test_a_pseudonym_key_has_1_to_64_bytes(key: str) -> None:
-    with pytest.raises(SettingsError, match="HEADRACE_PSEUDONYM_KEY"):
-        pseudonyms(SecretStr(key))
 
 
 def unused_port() -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from pydantic import SecretStr
 
 from streams.api.worker_serving import WorkerServing
 from streams.catalogue.catalogue import Catalogue
@@ -135,15 +136,15 @@ async def test_a_position_of_another_partition_is_refused_at_once() -> None:
 
 
 async def test_with_a_key_the_id_sent_gives_the_partition_and_its_pseudonym_is_stored() -> None:
-    settings = {"pseudonym_key": "pepper"}
-    bench = Bench(**settings)
-    hidden = pseudonyms(Settings(**settings).pseudonym_key)("u1")  # type: ignore[arg-type]
+    bench = Bench(pseudonym_key="pepper")
+    hidden = pseudonyms(SecretStr("pepper"), 4)("u1", PARTITION)
     positions = await bench.serving.add_events([interaction(user_id="u1")])
     [(topic, key, value, partition)] = bench.outputs.sent
     assert (topic, key.decode(), value["user_id"], partition) == ("headrace.interactions", hidden, hidden, PARTITION)
     assert positions == ["interactions/0/41"]
     bench.remember(hidden, "a")
-    assert len((await bench.serving.history("u1", None)).interactions) == 1
+    for asked in ("u1", hidden):  # the second is what others read from `recommendations`
+        assert len((await bench.serving.history(asked, None)).interactions) == 1
 
 
 def test_a_user_is_here_elsewhere_or_nowhere_for_a_moment() -> None:
