@@ -14,10 +14,9 @@ PROBE_SECONDS: Final = 0.2
 _FAILURES: Final = 3
 """In a row, nobody answered in between: down. One may be about a request of its own."""
 _SHARE: Final = 0.7
-"""Of the deadline is what an answer is expected to take at most; the rest is for what differs between answers."""
-_FIRST_GUESS: Final = 0.001
-_WEIGHT: Final = 0.2
-"""Of the newest answer in the guess of what a user costs."""
+"""Of the deadline: an answer that takes longer says that too many were asked for. What is left is for chance."""
+_SHRINK: Final = 0.8
+_FIRST_LIMIT: Final = 32.0
 
 
 @dataclass(frozen=True)
@@ -26,20 +25,27 @@ class Ticket:
 
     users: int
     """0 when nothing may be asked."""
-    ahead: int = 0
+    in_flight: int = 0
     """Users that the server has to answer by then, these among them."""
     began: float = 0.0
+    due: float = 0.0
     refusal: str = ""
     """`down` or `busy`, of those users who may not be asked for."""
 
 
 class Admission:
-    """Decides for one model server, as one worker sees it."""
+    """Decides for one model server, as one worker sees it.
+
+    The users in flight have a limit, which is found as TCP finds its window (Jacobson 1988, additive increase and
+    multiplicative decrease): one more as long as answers are in time, a fifth less when one is not.
+    """
 
     def __init__(self) -> None:
+        self._limit = _FIRST_LIMIT
         self._in_flight = 0
         self._failures = 0
-        self._seconds_per_user = _FIRST_GUESS
+        self._shrunk = 0.0
+        """When the limit was lowered: what was asked before says nothing of the new one."""
         self._probe_at: float | None = None
         """When the server is asked next, None while it is up."""
 
@@ -50,17 +56,20 @@ class Admission:
             if now < self._probe_at:
                 return Ticket(0, refusal="down")
             self._probe_at = now + PROBE_SECONDS
-        fitting = int(seconds * _SHARE / self._seconds_per_user) - self._in_flight
-        admitted = min(users, max(fitting, 0 if self._in_flight else 1))
+        admitted = max(0, min(users, int(self._limit) - self._in_flight))
         self._in_flight += admitted
-        return Ticket(admitted, self._in_flight, now, "busy")
+        return Ticket(admitted, self._in_flight, now, now + seconds * _SHARE, "busy")
 
     def answered(self, ticket: Ticket) -> None:
         """Learn from an answer, in time or late: the server is up."""
         self._in_flight -= ticket.users
-        took = (time.monotonic() - ticket.began) / ticket.ahead
-        self._seconds_per_user += _WEIGHT * (took - self._seconds_per_user)
         self._failures, self._probe_at = 0, None
+        now = time.monotonic()
+        if now <= ticket.due:
+            if 2 * ticket.in_flight > self._limit:  # else it says nothing of what the limit allows
+                self._limit += ticket.users / self._limit
+        elif ticket.began >= self._shrunk:
+            self._limit, self._shrunk = max(1.0, self._limit * _SHRINK), now
 
     def failed(self, ticket: Ticket, *, gone: bool) -> None:
         """Learn from a failure.

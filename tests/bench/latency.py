@@ -106,7 +106,7 @@ def send(settings: Settings, count: int, users: int = USERS, items: int = ITEMS)
     producer.flush()
 
 
-def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
+def measure(stack: Stack, rate: int, seconds: int, items: int = ITEMS) -> dict[str, Any]:
     """Send at a rate, match each recommendation with its cause."""
     settings = stack.settings()
     events, answers, weights = (settings.topics.named(name) for name in ("interactions", "recommendations", "weights"))
@@ -128,7 +128,7 @@ def measure(stack: Stack, rate: int, seconds: int) -> dict[str, Any]:
     draw = random.Random(run_id)
     while (now := time.monotonic() - began) < seconds + 2:
         while now < seconds and number < now * rate:
-            event = interaction_of(run_id + number, USERS, ITEMS, draw, SKEW)
+            event = interaction_of(run_id + number, USERS, items, draw, SKEW)
             producer.produce(events, encode(event), event.user_id.encode(), on_delivery=on_delivery)
             number += 1
         producer.poll(0)

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from streams.local.local_broker import LocalBroker
 from streams.local.processes import free_port
-from tests.bench import http, latency
+from tests.bench import goodput, http, latency
 from tests.bench.load import Together, Watch, create, fill
 from tests.bench.stack import samples
 
@@ -234,8 +234,9 @@ def main() -> None:
     parser.add_argument("--quix", type=Path, help="a Python that has quixstreams; without it that peer is left out")
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--only", nargs="*", default=["peers", "scaling", "flatness", "latency", "http"])
-    parser.add_argument("--seconds", type=int, default=20, help="of each latency and HTTP measurement")
+    parser.add_argument("--only", nargs="*", default=["peers", "scaling", "flatness", "latency", "goodput", "http"])
+    parser.add_argument("--seconds", type=int, default=20, help="of each latency, goodput and HTTP measurement")
+    parser.add_argument("--items", type=int, default=latency.ITEMS, help="of the goodput measurement's model")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or what was started would stay
     report: dict[str, object] = {}
@@ -250,6 +251,8 @@ def main() -> None:
                 report["flatness"] = _flatness(broker, arguments.events)
         if "latency" in arguments.only:
             report["latency_ms"] = latency.run(arguments.seconds)
+        if "goodput" in arguments.only:
+            report["goodput"] = goodput.run(arguments.seconds, arguments.items)
         if "http" in arguments.only:
             report["http"] = http.run(arguments.seconds)
     _print(report)

@@ -176,7 +176,7 @@ async def test_after_a_late_answer_the_next_list_is_the_models() -> None:
 
 
 async def test_a_list_does_not_wait_for_a_late_answer_and_the_server_gets_no_more_meanwhile() -> None:
-    bench = Bench(triton={"timeout_ms": 20})
+    bench = Bench(triton={"timeout_ms": 2})
     answer, gate = bench.scorer.top_k, asyncio.Event()
 
     async def held(*args: Any) -> Proposals:
@@ -184,10 +184,9 @@ async def test_a_list_does_not_wait_for_a_late_answer_and_the_server_gets_no_mor
         return await answer(*args)
 
     bench.scorer.top_k = held  # type: ignore[method-assign]
-    rankings = [await bench.ask("i1") for _ in range(40)]
+    rankings = [await bench.ask("i1") for _ in range(80)]
     assert {ranking.rung for ranking in rankings} == {"covisit"}
-    assert bench.fallbacks("late") + bench.fallbacks("busy") == 40
-    assert bench.fallbacks("busy") > 20
+    assert (bench.fallbacks("late"), bench.fallbacks("busy")) == (32, 48)
     gate.set()
     await asyncio.gather(*bench.ladder._asking)
     assert (await bench.ask("i1")).rung == "triton"
