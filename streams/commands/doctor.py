@@ -26,7 +26,6 @@ _PACKAGES: Final = (
     "faust-streaming",
     "confluent-kafka",
     "cramjam",
-    "kafka-python",
     "rocksdict",
     "tritonclient",
 )

@@ -1,7 +1,4 @@
-"""generations -> weights: each in one Kafka transaction, under an id that fences whoever published before.
-
-librdkafka's producer, not kafka-python's: the latter checksums in Python, 0.1 s a megabyte, which is a generation.
-"""
+"""generations -> weights: each in one Kafka transaction, under an id that fences whoever published before."""
 
 import json
 from collections.abc import Mapping, Sequence
