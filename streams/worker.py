@@ -101,7 +101,9 @@ class Worker:
     serve_metrics: Callable[[], object]
 
     async def start(self) -> None:
-        """Follow what the lists need, then open the API."""
+        """Take the ports, follow what the lists need, then open the API."""
+        self.server.bind()
+        self.serve_metrics()
         # Not one of the app's tasks: they begin when it is in the group, which can take longer than the lease.
         self.app.add_future(self.lease.keep())
         self.table.prepare()
@@ -109,7 +111,6 @@ class Worker:
         await asyncio.to_thread(self.catalogue.start)
         self.neighbours.start()
         self.decisions.start()
-        self.serve_metrics()
         await self.server.start()
         self.app.conf.canonical_url = URL(f"http://{self.server.reachable}")  # before the group is told of it
         _log.info("worker_listening", address=self.server.address)

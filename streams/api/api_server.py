@@ -26,7 +26,8 @@ class ApiServer:
         self._app = app
         self._settings = settings
         self.port = settings.port
-        """The port in use once the server has started."""
+        """The port in use once it is bound."""
+        self._listener: socket.socket | None = None
 
     @property
     def address(self) -> str:
@@ -43,6 +44,15 @@ class ApiServer:
     def connections(self) -> int:
         """How many are open."""
         return len(self._server.server_state.connections)
+
+    def bind(self) -> None:
+        """Take the port, so that one that is taken is told before anything slow.
+
+        Raises:
+            StartError: it is taken.
+        """
+        self._listener = _bound(self._settings.host, self._settings.port)
+        self.port = self._listener.getsockname()[1]
 
     async def start(self) -> None:
         """Listen, and serve from now on.
@@ -65,10 +75,12 @@ class ApiServer:
             ssl_keyfile=self._settings.tls_keyfile,
         )
         _load(config)
-        listener = _listen(self._settings.host, self._settings.port)
-        self.port = listener.getsockname()[1]
+        if self._listener is None:
+            self.bind()
+        assert self._listener
+        _listen(self._listener)
         self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve([listener]))
+        self._serving = asyncio.create_task(self._server.serve([self._listener]))
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait([ready, self._serving], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -105,20 +117,31 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+    with _told(host, port, listener):
         listener.bind((host, port))
+    return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    with _told(host, port, listener):  # of two that are bound, one may listen
         listener.listen(_BACKLOG)
+    listener.setblocking(False)
+
+
+@contextmanager
+def _told(host: str, port: int, listener: socket.socket) -> Iterator[None]:
+    try:
+        yield
     except OSError as exc:
         listener.close()
         raise StartError(
             f"HTTP cannot listen on {host}:{port} ({exc.strerror}); stop what does, or set HEADRACE_HTTP__PORT."
         ) from exc
-    listener.setblocking(False)
-    return listener
 
 
 def _load(config: uvicorn.Config) -> None:

@@ -86,6 +86,9 @@ def evaluate(
     wanted = tuple(models.split(",")) if models else engine_evaluate.Settings().models
     if unknown := set(wanted) - set(engine_evaluate.Settings().models):
         raise typer.BadParameter(f"no model {', '.join(sorted(unknown))}", param_hint="--models")
+    if report:  # which is written after minutes
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.touch()
     try:
         read_in = read(data, Columns.parse(columns, types), limit, TYPE_CODES, tuple(_pairs(exclude).items()))
         result = engine_evaluate.run(

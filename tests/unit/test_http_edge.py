@@ -9,7 +9,9 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +29,7 @@ from streams.errors import StartError
 from streams.instruments import WorkerInstruments
 from streams.records import Interaction
 from streams.settings import HttpSettings, Settings
+from streams.worker import Worker
 from tests.certificates import certificate
 from tests.fakes import FakeServing
 from tests.unit.test_http import api, event, problem_of
@@ -237,6 +240,18 @@ async def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
         with pytest.raises(StartError, match=rf"127.0.0.1:{server.port} .*HEADRACE_HTTP__PORT"):
             async with running(FakeServing(), port=server.port):
                 pass
+
+
+async def test_a_taken_port_is_told_before_the_catalogue_is_read() -> None:
+    """Issue 10, E, a sibling: a worker read the whole catalogue, and then said that its port was taken."""
+    done: list[str] = []
+    async with running(FakeServing()) as server:
+        taken = ApiServer(server._app, Settings(http={"port": server.port}).http)
+        parts = {field.name: SimpleNamespace() for field in fields(Worker)}
+        parts["catalogue"] = SimpleNamespace(start=lambda: done.append("catalogue read"))
+        with pytest.raises(StartError, match="HEADRACE_HTTP__PORT"):
+            await Worker(**{**parts, "server": taken}).start()
+    assert done == []
 
 
 async def test_a_request_head_without_end_is_refused() -> None:
