@@ -15,6 +15,7 @@ from streams.settings import Settings
 
 _SECONDS: Final = 20.0
 _TAIL_RECORDS: Final = 2000
+_FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED)  # noqa: SLF001 - its public name
 
 
 class FencedError(HeadraceError):
@@ -73,6 +74,8 @@ class Publisher:
 
         Raises:
             FencedError: another learner has taken over.
+            NotPublishedError: Kafka did not take it.
+            KafkaException: Kafka never takes anything of this learner.
             WeightsError: a value is not finite; nothing was sent.
         """
         facts = {"learned": json.dumps({partition: last + 1 for partition, last in learned.items()})}
@@ -136,10 +139,12 @@ class Publisher:
     def _give_up(self, exc: KafkaException) -> None:
         """Abort what can be aborted; the next publication carries the same rows again."""
         error: KafkaError = exc.args[0]
-        if error.fatal() or error.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001 - its name
+        if error.code() in _FENCED:
             raise FencedError(
                 f"Another learner publishes under {self._settings.prefix}; this one stops. One prefix has one learner: "
                 "stop the other, or set HEADRACE_PREFIX."
             ) from exc
+        if error.fatal():  # as where the user may not write: nothing can be aborted, and whoever starts anew is told
+            raise exc
         self._producer.abort_transaction(_SECONDS)
         raise NotPublishedError(f"Kafka did not take a generation ({error.str()}); it is sent again.") from exc

@@ -167,6 +167,8 @@ def test_what_is_published_is_what_the_learner_holds(settings: Settings) -> None
     own = running.role._learner.weights().tables
     published_rows = len(tables["popularity"])
     assert tables["popularity"].sum() > 0
+    first = next(generations(settings))
+    assert not first.tables["popularity"].values.any()  # C.1: by this a worker knows that nobody has trained it
     for name, table in tables.items():
         np.testing.assert_array_equal(table, own[name][:published_rows])
 

@@ -8,12 +8,16 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from prometheus_client import CollectorRegistry
 
 from engine.online.examples import Examples
 from engine.online.guards import SpoiledError
 from streams.errors import StartError
+from streams.instruments import LearnerInstruments
 from streams.kafka.topic_reader import reader, to_the_end
 from streams.kafka.topic_setup import ensure_topics
+from streams.learning import example_source
+from streams.learning.role import LearnerRole
 from streams.local.local_broker import LocalBroker
 from streams.settings import Settings
 from tests.integration.real_learner import Running, Sender, example, poll
@@ -92,7 +96,21 @@ def test_one_record_of_a_thousand_outcomes_is_learned_in_slices_and_once(
     assert max(sizes) == 64
     assert running.instruments.skipped._value.get() == 1000
     assert running.role._source.ledgers[0].taken == 1000
-    assert running.instruments.lag.labels("0")._value.get() >= 0
+
+
+def test_how_far_the_learner_is_behind_is_told_from_the_start_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C.2: the gauge that an alert looks at was set nowhere."""
+    monkeypatch.setattr(example_source, "_LAG_SECONDS", 0.0)
+    sender, role = Sender(settings), LearnerRole(settings, instruments := LearnerInstruments(CollectorRegistry()))
+    for user in range(5):
+        sender.send(f"u{user}", ["a"], "b")
+    lag = instruments.lag.labels("0")._value
+    role._source.begin()
+    assert lag.get() == 5
+    poll(lambda: role._source.collect(role._batch(), 0.1) is False and lag.get() == 0)
+    role.close()
 
 
 def test_what_cannot_be_an_example_is_a_dead_letter_and_the_next_is_learned(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from engine.generations import GenerationAssembler, TouchedRows
 from engine.weights import Weights
 from streams.learning import publisher
-from streams.learning.publisher import NotPublishedError, Publisher
+from streams.learning.publisher import FencedError, NotPublishedError, Publisher
 from streams.settings import Settings
 
 
@@ -60,3 +60,27 @@ def test_after_a_commit_that_failed_all_rows_are_written(monkeypatch: pytest.Mon
     for generation in found:
         rows_U, values = generation.tables["item_vectors"].rows_U, generation.tables["item_vectors"].values
         assert (values[rows_U == 7] == generation.generation).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (KafkaError(KafkaError._FENCED, "other", fatal=True), FencedError),
+        (KafkaError(KafkaError.PRODUCER_FENCED, "other", fatal=True), FencedError),
+        (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no", fatal=True), KafkaException),
+        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "large", txn_requires_abort=True), NotPublishedError),
+    ],
+)
+def test_only_who_is_fenced_is_told_of_another_learner(
+    monkeypatch: pytest.MonkeyPatch, error: KafkaError, raised: type[Exception]
+) -> None:
+    """A.5's sibling: whatever was fatal was told as another learner."""
+    monkeypatch.setattr(publisher, "Producer", OneLog)
+    publishing = Publisher(Settings())
+
+    def refuse(_seconds: float) -> None:
+        raise KafkaException(error)
+
+    monkeypatch.setattr(publishing._producer, "commit_transaction", refuse)
+    with pytest.raises(raised):
+        publishing.decide({"champion": b"{}"})
