@@ -332,14 +332,16 @@ def decode(using: msgspec.json.Decoder[Record], value: bytes | None, fates: Fate
     """
     value = _present(value)
     fates = Counter() if fates is None else fates
+    may_be_wild = _may_be_wild(value)
     try:
         record = using.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         record = _decode_leniently(using.type, value, exc, fates)
+        may_be_wild = True  # Python's JSON, unlike msgspec's, takes half a surrogate pair
     required_ids, optional = _fields_of(type(record))
     for name in required_ids:
         _check_id(name, getattr(record, name))
-    return _without_wild(record, optional, fates) if _may_be_wild(value) else record
+    return _without_wild(record, optional, fates) if may_be_wild else record
 
 
 def decode_strictly(using: msgspec.json.Decoder[Record], value: bytes | None) -> Record:
@@ -376,7 +378,9 @@ def decode_interaction(value: bytes | None, now_ms: int, max_future_ms: int, fat
     if not EARLIEST_MS < timestamp <= now_ms + max_future_ms:
         raise _out_of_range(timestamp)
     user_id, item_id, event_id = interaction.user_id, interaction.item_id, interaction.event_id
-    if not (user_id.isascii() and item_id.isascii() and event_id.isascii()) or min(user_id, item_id, event_id) < "!":
+    if not (user_id.isascii() and item_id.isascii() and event_id.isascii()) or (
+        user_id < "!" or item_id < "!" or event_id < "!"  # what is blank is below the first sign that is not
+    ):
         for name in ("event_id", "user_id", "item_id"):
             _check_id(name, getattr(interaction, name))
     return interaction
@@ -468,8 +472,8 @@ def _fields_of(record: type[msgspec.Struct]) -> tuple[tuple[str, ...], tuple[str
 
 
 def _may_be_wild(value: bytes) -> bool:
-    """Tell from the bytes whether an optional field may be too large, too deep or no Unicode; False for most."""
-    return len(value) > MAX_TABLE_BYTES or b"\\u" in value or value.count(b"{") + value.count(b"[") > MAX_TABLE_DEPTH
+    """Tell from the bytes whether an optional field may be too large or too deep; False for most."""
+    return len(value) > MAX_TABLE_BYTES or value.count(b"{") + value.count(b"[") > MAX_TABLE_DEPTH
 
 
 def _without_wild(record: Record, names: tuple[str, ...], fates: Fates) -> Record:

@@ -105,8 +105,11 @@ class StateSettings(_Group):
     """Interactions older than this, against the newest one of the user, are forgotten."""
     idle_days: Positive = 365
     """A user without events for so long is forgotten, in the state and in its changelog."""
-    duplicate_window: Annotated[int, Field(ge=0, le=255)] = 16
-    """The last so many event ids of a user are checked for a repeated event."""
+    kept: Annotated[int, Field(ge=0, le=255)] = 100
+    """Of the purchases, likes and dislikes that no longer fit into a history, the newest so many outlive it."""
+    duplicate_window: Annotated[int, Field(ge=0, le=4096)] = 1024
+    """Event ids of a user that a repeated event is recognised by: those of the last two days on which the user did
+    something, up to so many, and the last 16 however old. A request carries up to HEADRACE_HTTP__MAX_EVENTS."""
     max_late_seconds: Positive = 30 * 86400
     """An event older than the user's newest by more than this is dead-lettered as too late."""
     max_future_seconds: Positive = 300

@@ -49,6 +49,6 @@ class JoinImpressions:
             touched.exposures += self._impressions.show(touched.state, impression, record.offset, batch.fates)
             touched.changed = True
         for touched in batch.touched.values():
-            touched.state.day = now_ms // DAY_MS
+            touched.state.begin_day(now_ms // DAY_MS)
             touched.value = touched.state.encode()
         return batch

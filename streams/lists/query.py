@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streams.records import TYPE_CODES
-from streams.state.user_state import Entry, UserState
+from streams.state.entries import Entry
+from streams.state.user_state import UserState
 
 FilterSeen = Literal["none", "bought", "seen"]
 
 _DISLIKE: Final = TYPE_CODES["dislike"]
-_OPINIONS: Final = frozenset({_DISLIKE, TYPE_CODES["like"]})
+_OPINIONS: Final = frozenset({_DISLIKE, TYPE_CODES["like"], TYPE_CODES["purchase"]})
 _FILTERED: Final = {
     "none": frozenset[int](),
     "bought": frozenset({TYPE_CODES["purchase"]}),
@@ -38,7 +39,7 @@ class Query:
         return cls(state.history(), k, exclude, user_id, state.kept())
 
     def disliked(self) -> set[str]:
-        """Return the items that the user dislikes; a like that came later takes a dislike back."""
+        """Return the items that the user dislikes; a like or a purchase that came later takes a dislike back."""
         found: set[str] = set()
         for entry in self._of_type(_OPINIONS):
             if entry.type == _DISLIKE:

@@ -97,13 +97,14 @@ class BatchFold:
         touched_user, known_items, types = batch.touched.get, self._known_items, batch.types
         add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
         decode, answered, added, lenient = decode_interaction, self._answered, Folded.ADDED, batch.lenient
+        day = now_ms // DAY_MS
         for record in records:
             offset = record.offset
             try:
                 interaction = decode(record.value, now_ms, max_future_ms, lenient)
                 user_id = pseudonym(interaction.user_id, partition)
                 touched = touched_user(user_id) or touch(self._states, partition, user_id, batch)
-                folded = add(touched.state, interaction, offset)
+                folded = add(touched.state, interaction, offset, day)
             except RejectedEventError as why:
                 batch.rejected.append((record, why))
                 continue
@@ -130,14 +131,13 @@ class BatchFold:
             touched.cause = offset
             touched.written_at = record.timestamp
         batch.events = sum(types.values()) + batch.replayed + batch.duplicates + len(batch.rejected)
-        self._close(batch, now_ms // DAY_MS)
+        self._close(batch)
         return batch
 
-    def _close(self, batch: FoldedBatch, day: int) -> None:
+    def _close(self, batch: FoldedBatch) -> None:
         for touched in batch.touched.values():
             if touched.changed:
                 self._fold.trim(touched.state)
-                touched.state.day = day
                 touched.value = touched.state.encode()
 
 

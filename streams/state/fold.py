@@ -6,19 +6,16 @@ from typing import Final
 from streams.errors import RejectedEventError
 from streams.records import TYPE_CODES, Interaction
 from streams.settings import StateSettings
-from streams.state.user_state import (
-    DIGEST_BYTES,
+from streams.state.entries import (
     HEAD_BYTES,
     Entry,
-    UserState,
     columns_of,
-    digest_of,
     entry_time,
     surely_since,
     tails_end,
 )
-
-_DAY_MS: Final = 86_400_000
+from streams.state.kept import keep
+from streams.state.user_state import DAY_MS, UserState, digest_of
 
 
 class Folded(Enum):
@@ -41,28 +38,28 @@ class Fold:
     def __init__(self, settings: StateSettings) -> None:
         self._length = settings.history_length
         self._untrimmed_bytes = 2 * self._length * HEAD_BYTES
-        self._max_age_ms = settings.max_age_days * _DAY_MS
+        self._max_age_ms = settings.max_age_days * DAY_MS
         self._max_late_ms = settings.max_late_seconds * 1000
-        self._window_bytes = settings.duplicate_window * DIGEST_BYTES
+        self._ids = settings.duplicate_window
+        self._kept = settings.kept
 
-    def add(self, state: UserState, interaction: Interaction, offset: int) -> Folded:
+    def add(self, state: UserState, interaction: Interaction, offset: int, day: int = 0) -> Folded:
         """Fold one interaction into the state, in place.
 
         Args:
             state: of the interaction's user.
             interaction: decoded, its timestamp in epoch milliseconds.
             offset: of its record, in the partition that the user belongs to.
+            day: processing time, days since 1970: event ids are remembered by it.
 
         Raises:
             RejectedEventError: it is too late: older than the user's newest by more than the settings allow.
         """
         if offset <= state.offset:
             return Folded.REPLAYED
-        window, window_bytes = state.window, self._window_bytes
-        if window_bytes:
-            digest = digest_of(interaction.event_id)
-            if window.find(digest) >= 0 and state.repeats(digest):  # `in` makes and drops a TypeError: .1 us
-                return Folded.DUPLICATE
+        first, rest = digest_of(interaction.event_id)
+        if state.firsts.find(first) >= 0 and state.repeats(first, rest):
+            return Folded.DUPLICATE
         timestamp: int = interaction.timestamp  # type: ignore[assignment] # decode_interaction made it an int
         newest = state.newest
         if timestamp < newest - self._max_late_ms:
@@ -72,8 +69,10 @@ class Fold:
                 "timestamp",
             )
         state.offset = offset
-        if window_bytes:
-            state.window = (window + digest)[-window_bytes:]
+        if day > state.day:
+            state.begin_day(day)
+        if self._ids:
+            state.remember(first, rest, self._ids)
         head, tail = columns_of(interaction.item_id, TYPE_CODES[interaction.type], timestamp)
         if timestamp >= newest:
             state.newest = timestamp
@@ -91,14 +90,17 @@ class Fold:
         count = len(heads) // HEAD_BYTES
         cut = max(0, count - self._length)
         oldest = state.newest - self._max_age_ms
-        if not heads or (not cut and surely_since(heads, oldest)):
+        if not heads or (not cut and surely_since(state.kept_heads or heads, oldest)):
             return
         end = tails_end(heads, cut)
         while cut < count - 1 and entry_time(heads, tails, cut, end) < oldest:
             cut += 1
             end = tails_end(heads, cut)
-        if cut:
-            state.heads, state.tails = heads[cut * HEAD_BYTES :], tails[end:]
+        at = cut * HEAD_BYTES
+        state.heads, state.tails = heads[at:], tails[end:]
+        if cut or state.kept_heads:
+            kept = state.kept_heads, state.kept_tails
+            state.kept_heads, state.kept_tails = keep(kept, (heads[:at], tails[:end]), oldest, self._kept)
 
 
 def before(state: UserState, interactions: list[Interaction]) -> list[Entry]:

@@ -14,6 +14,8 @@ from streams.settings import ImpressionSettings
 from streams.state.user_state import UserState, section_of
 
 SECTION: Final = 1
+MOST_BYTES: Final = 1 << 18
+"""Of a user's impressions: 20 of 200 items with long ids are a megabyte, which Kafka takes in no record."""
 _HOUR_MS: Final = 3_600_000
 _NOT_TAKING: Final = frozenset({"search", "dislike", "remove"})
 """Types by which an item that was shown is not taken."""
@@ -90,7 +92,7 @@ class Impressions:
         held.offset = offset
         if any(pending.event_id == impression.event_id for pending in held.pending):
             fates["duplicate"] += 1
-            _write(state, held)
+            self._write_bounded(state, held, fates)
             return []
         fates["shown"] += 1
         timestamp: int = impression.timestamp  # type: ignore[assignment] # decode_impression made it an int
@@ -100,7 +102,7 @@ class Impressions:
         fates["joined"] += bool(exposures)
         held.pending = sorted([*held.pending, pending], key=lambda one: one.timestamp)
         self._bound(state, held, fates)
-        _write(state, held)
+        self._write_bounded(state, held, fates)
         return exposures
 
     def take(self, state: UserState, interaction: Interaction, offset: int, fates: Counter[str]) -> list[Exposure]:
@@ -117,8 +119,15 @@ class Impressions:
                     fates["joined"] += not joined_before
                     break
         if self._bound(state, held, fates) or exposure:
-            _write(state, held)
+            self._write_bounded(state, held, fates)
         return [exposure] if exposure else []
+
+    def _write_bounded(self, state: UserState, held: _Impressions, fates: Counter[str]) -> None:
+        """Keep impressions, of which the oldest make room when all together take too many bytes."""
+        while len(value := _ENCODER.encode(held)) > MOST_BYTES and len(held.pending) > 1:
+            fates["evicted"] += not held.pending[0].joined
+            del held.pending[0]
+        state.set_section(SECTION, value)
 
     def _exposures(self, state: UserState, pending: _Pending) -> list[Exposure]:
         taken = dict.fromkeys(
@@ -159,7 +168,3 @@ def impressions_offset(value: bytes) -> int:
 def _read(state: UserState) -> _Impressions:
     value = state.section(SECTION)
     return _DECODER.decode(value) if value else _Impressions()
-
-
-def _write(state: UserState, held: _Impressions) -> None:
-    state.set_section(SECTION, _ENCODER.encode(held))

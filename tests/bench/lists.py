@@ -17,7 +17,7 @@ from streams.instruments import WorkerInstruments
 from streams.lists.ladder import Ladder
 from streams.lists.query import Query
 from streams.settings import Settings
-from streams.state.user_state import Entry
+from streams.state.entries import Entry
 from tests.fakes import FakeScorer
 
 SIZES = ((50_000, 0), (200_000, 0), (200_000, 50_000), (200_000, 100_000), (1_000_000, 0), (1_000_000, 100_000))

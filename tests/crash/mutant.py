@@ -110,8 +110,8 @@ def poison() -> None:
     """Raise on every interaction with item `poison`, its user's state changed already; it must cost no other record."""
     add = Fold.add
 
-    def defective(self: Fold, state: UserState, interaction: Interaction, offset: int) -> Folded:
-        folded = add(self, state, interaction, offset)
+    def defective(self: Fold, state: UserState, interaction: Interaction, offset: int, day: int) -> Folded:
+        folded = add(self, state, interaction, offset, day)
         if interaction.item_id == "poison":
             raise ZeroDivisionError("planted")
         return folded

@@ -12,7 +12,8 @@ import pytest
 
 from streams.local.local_broker import LocalBroker
 from streams.local.local_triton import LocalTriton
-from streams.state.user_state import Entry, decode_state
+from streams.state.entries import Entry
+from streams.state.user_state import decode_state
 from tests.integration.real_worker import COMMAND, Cable, Deployment, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration

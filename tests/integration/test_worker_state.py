@@ -11,7 +11,8 @@ import pytest
 
 from streams.errors import StartError
 from streams.local.local_broker import LocalBroker
-from streams.state.user_state import DAY_MS, UserState, columns_of, decode_state
+from streams.state.entries import columns_of
+from streams.state.user_state import DAY_MS, UserState, decode_state
 from tests.integration.real_worker import Deployment, deployment, now_ms, until
 
 pytestmark = pytest.mark.integration

@@ -5,7 +5,8 @@ import pytest
 from streams.agents.answers import MAX_EXAMPLE_BYTES, MAX_OUTCOMES, encoded_examples
 from streams.records import TYPE_CODES, Example, Exposure, Shown, decode_example
 from streams.state.batch_fold import Touched
-from streams.state.user_state import UserState, columns_of
+from streams.state.entries import columns_of
+from streams.state.user_state import UserState
 from tests.builders import NOON, interaction
 
 WIDE = "\x01" * 255

@@ -16,7 +16,7 @@ from streams.lists.ladder import Ladder, RankedList
 from streams.lists.query import Query
 from streams.records import TYPE_CODES, Item
 from streams.settings import Settings
-from streams.state.user_state import Entry
+from streams.state.entries import Entry
 from streams.triton.scorer import Proposals
 from tests.fakes import FakeScorer
 

@@ -28,8 +28,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) ->
     """Let the fold raise on item `poison`, after it has changed the state."""
     add = Fold.add
 
-    def defective(self: Fold, state: Any, interaction: Any, offset: int) -> Folded:
-        folded = add(self, state, interaction, offset)
+    def defective(self: Fold, state: Any, interaction: Any, offset: int, day: int) -> Folded:
+        folded = add(self, state, interaction, offset, day)
         if interaction.item_id == "poison":
             raise failure or ZeroDivisionError("a defect")
         return folded
@@ -84,10 +84,10 @@ async def test_a_batch_of_nothing_but_poison_is_finished(bench: Bench, monkeypat
 async def test_records_that_raise_only_together_are_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     add = Fold.add
 
-    def defective(self: Fold, state: Any, interaction: Any, offset: int) -> Folded:
+    def defective(self: Fold, state: Any, interaction: Any, offset: int, day: int) -> Folded:
         if state.count >= 3:
             raise ZeroDivisionError("more than three")
-        return add(self, state, interaction, offset)
+        return add(self, state, interaction, offset, day)
 
     monkeypatch.setattr(Fold, "add", defective)
     await take(bench, [event(number) for number in range(6)])

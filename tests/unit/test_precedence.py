@@ -6,11 +6,13 @@ from itertools import permutations
 import pytest
 
 from streams.records import Impression, Shown
-from streams.settings import ImpressionSettings
+from streams.settings import ImpressionSettings, StateSettings
+from streams.state.entries import columns_of
+from streams.state.fold import Fold
 from streams.state.impressions import Impressions, impressions_offset
 from streams.state.precedence import settle, tombstone_headers
-from streams.state.user_state import UserState, columns_of, decode_state, section_of, source_offset
-from tests.builders import NOON
+from streams.state.user_state import UserState, decode_state, section_of, source_offset
+from tests.builders import NOON, interaction
 
 DAY = 20_000
 
@@ -65,6 +67,21 @@ def test_halves_are_joined_with_their_history_and_their_impressions() -> None:
     assert [entry.item_id for entry in decode_state(kept).history()] == ["i1"]
     assert section_of(kept, 1) == older.section(1)
     assert section_of(kept, 200) == b"of another tag"
+
+
+def test_joined_halves_keep_the_event_ids_and_what_outlived_the_history() -> None:
+    # Issue 10, B.1 and B.8: what is added to a state must survive a former owner's late values.
+    fold, newer = Fold(StateSettings(history_length=1)), UserState(day=DAY)
+    for offset, kind in enumerate(["purchase", "view"]):
+        fold.add(newer, interaction(event_id=f"e{offset}", type=kind, timestamp=NOON + offset), offset)
+        fold.trim(newer)
+    for held, late in ((newer.encode(), value(0, 5)), (value(0, 5), newer.encode())):
+        kept = settle(held, late)
+        assert kept
+        assert reached(kept) == (1, 5)
+        joined = decode_state(kept)
+        assert (joined.firsts, joined.rests, joined.kept()) == (newer.firsts, newer.rests, newer.kept())
+        assert joined.kept()
 
 
 def test_a_value_that_cannot_be_read_does_not_stand_in_the_way() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from streams.lists.query import FilterSeen, Query
 from streams.records import TYPE_CODES
-from streams.state.user_state import Entry
+from streams.state.entries import Entry
 
 
 def entries(*events: str) -> list[Entry]:
