@@ -33,6 +33,8 @@ class OnlineConfig:
     """Outcomes up to which a batch gets one step more, when it is no longer than half of `positions`."""
     context_weight: float = 0.5
     """Weight of an earlier interaction of a history, already learned, against a new outcome."""
+    not_wanted: frozenset[int] = frozenset()
+    """Types of interactions that say what a user does not want: context, and never what another item leads to."""
     positions: int = 4096
     """New interactions in a step at most: with more, each history is cut to its newest ones."""
     window: int = 10_000

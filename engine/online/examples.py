@@ -33,6 +33,12 @@ class Examples:
         kept_E = ~np.append(refused_T, False)[self.choices.after_E + 1]  # nothing follows the last
         return Examples(self.batch, accepted_T, self.choices.keep(kept_E))
 
+    def of_wanted(self, wanted_T: NDArray[np.bool_]) -> HistoryBatch:
+        """The histories with the unknown item in place of what was not wanted."""
+        batch = self.batch
+        rows_T = np.where(wanted_T, batch.rows_T, 0).astype(batch.rows_T.dtype)
+        return HistoryBatch(rows_T, batch.types_T, batch.times_T, batch.lengths_B)
+
     @classmethod
     def of(cls, batch: HistoryBatch, outcomes_B: NDArray[np.int32]) -> "Examples":
         """So many interactions at the end of each history are outcomes."""

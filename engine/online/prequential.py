@@ -278,10 +278,12 @@ class OnlineLearner:
         self.popularity.update(outcomes_P)
         self._touched.add(awoken_U, _VECTORS)
         self._touched.add(outcomes_P, ["popularity"])
-        self._touched.add(self.covisits.update(batch, is_outcome_T), _NEIGHBOURS)
-        self._touched.add(self.successors.update(batch, is_outcome_T), _SUCCESSORS)
+        wanted_T = self._wanted(batch)
+        paired = examples.of_wanted(wanted_T)
+        self._touched.add(self.covisits.update(paired, is_outcome_T), _NEIGHBOURS)
+        self._touched.add(self.successors.update(paired, is_outcome_T), _SUCCESSORS)
         self._adapt()
-        weights_T = np.where(is_outcome_T, 1.0, self.config.context_weight).astype(np.float32)
+        weights_T = (np.where(is_outcome_T, 1.0, self.config.context_weight) * wanted_T).astype(np.float32)
         longest = self.config.model.length + 1
         early = self.outcomes < self.config.early and 2 * len(batch.rows_T) <= self.config.positions
         steps = self.config.steps + early
@@ -294,7 +296,7 @@ class OnlineLearner:
             old = self.replay.sample(int(replayed), self.generator)
             step = self.trainer.step(
                 joined([fresh, old]),
-                np.append(fresh_weights_T, np.full(len(old.rows_T), self.config.context_weight, np.float32)),
+                np.append(fresh_weights_T, np.float32(self.config.context_weight) * self._wanted(old)),
                 choices,
             )
             loss = step.loss
@@ -303,6 +305,9 @@ class OnlineLearner:
         self.replay.add(batch.last(longest), self.generator)
         self._refer()
         return loss
+
+    def _wanted(self, batch: HistoryBatch) -> NDArray[np.bool_]:
+        return ~np.isin(batch.types_T, list(self.config.not_wanted))
 
     def _adapt(self) -> None:
         """Sets the learning rates: faster for a while after a drift."""

@@ -8,6 +8,7 @@ whoever goes on from it, under generations with higher numbers.
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -24,7 +25,7 @@ from streams.instruments import LearnerInstruments
 from streams.learning.checkpoints import Checkpoints
 from streams.learning.commands import CommandLog
 from streams.learning.example_source import ExampleSource
-from streams.learning.examples import ExampleBatch
+from streams.learning.examples import NOT_WANTED, ExampleBatch
 from streams.learning.item_texts import ItemTexts
 from streams.learning.rejections import Rejections
 from streams.learning.releases import Releases
@@ -46,7 +47,8 @@ class LearnerRole:
         wanted = settings.learner
         encoder = text_encoder(wanted.text)
         width = encoder.width if encoder else 0
-        self._learner = OnlineLearner(online_config(wanted.preset, wanted.policy, wanted.canary_share, width))
+        config = online_config(wanted.preset, wanted.policy, wanted.canary_share, width)
+        self._learner = OnlineLearner(replace(config, not_wanted=NOT_WANTED))
         self.rows = RowLog(settings)
         self._texts = ItemTexts(settings, self.rows, encoder) if encoder else None
         if self._texts:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streams.errors import StartError
 from streams.settings import TritonSettings
 from streams.triton import model_repository
 
@@ -62,3 +63,16 @@ def test_no_setting_asks_for_more_than_the_backend_gives(backend: Any) -> None:
     fields = TritonSettings.model_fields
     bounds = [fields[name].metadata[1].le for name in ("candidates", "batch_users")]
     assert bounds == [backend.MAX_K, backend.MAX_USERS]
+
+
+def test_a_model_whose_follower_is_dead_refuses_every_request(backend: Any) -> None:
+    """Issue 10, A.7: it would serve the weights of that moment for ever, in good health."""
+
+    def check() -> None:
+        raise StartError("The thread that follows weights has ended.")
+
+    backend.pb_utils.InferenceResponse = lambda error: error
+    backend.pb_utils.TritonError = str
+    model = backend.TritonPythonModel()
+    model.follower = SimpleNamespace(check=check)
+    assert model.execute([request([1]), request([1])]) == ["The thread that follows weights has ended."] * 2
