@@ -9,16 +9,24 @@ import re
 from collections import Counter
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
+
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 READ: Final = "read"
 """Fate of a field that is not as the record says, and is understood all the same."""
 LEFT_OUT: Final = "left_out"
 Fates = Counter[tuple[str, str]]
 """Fields that did not fit, by name and by what became of them."""
+
+MAX_TABLE_BYTES: Final = 65_536
+"""Of `context` and `attributes`."""
+
+MAX_TABLE_DEPTH: Final = 16
+"""Of objects and lists in them: encoding recurses, and how deep it may depends on who calls."""
 
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{0,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 """No thousands, no decimal comma, no currency: whether `1,234` is above a thousand nobody can tell."""
@@ -68,6 +76,21 @@ def repaired(record: type, found: dict[str, Any], fates: Fates) -> dict[str, Any
             if not _is_blank(found[field.name]):
                 fates[field.name, LEFT_OUT] += 1
     return result
+
+
+def may_be_wild(value: bytes) -> bool:
+    """Tell from the bytes whether an optional field may be too large or too deep; False for most."""
+    return len(value) > MAX_TABLE_BYTES or value.count(b"{") + value.count(b"[") > MAX_TABLE_DEPTH
+
+
+def without_wild(record: Record, names: tuple[str, ...], fates: Fates) -> Record:
+    """Leave out the optional fields that could not be kept or sent on."""
+    kept = {name: value for name in names if not _is_wild(value := getattr(record, name))}
+    if len(kept) == len(names):
+        return record
+    fates.update((name, LEFT_OUT) for name in names if name not in kept)
+    required = {one.name: getattr(record, one.name) for one in msgspec.structs.fields(type(record)) if one.required}
+    return type(record)(**required, **kept)
 
 
 @cache
@@ -139,3 +162,16 @@ def _elements(value: list[Any], field: _Field, longest: int | None, fates: Fates
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_wild(value: object) -> bool:
+    try:
+        size = len(msgspec.json.encode(value))
+    except (UnicodeEncodeError, RecursionError):
+        return True
+    return isinstance(value, dict) and (size > MAX_TABLE_BYTES or _is_deeper(value, MAX_TABLE_DEPTH))
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return limit < 0 or any(_is_deeper(one, limit - 1) for one in inner)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from streams.decoding import decode, decoder
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
@@ -13,7 +14,7 @@ from streams.kafka.outputs import Outputs
 from streams.lists.ladder import Ladder
 from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
-from streams.records import Cause, Recommendation, Request, decode, decoder, encode
+from streams.records import Cause, Recommendation, Request, encode
 from streams.repair import Fates
 from streams.settings import Settings
 from streams.state.user_states import UserStates

@@ -8,9 +8,9 @@ from typing import Any
 
 from streams.agents.pipeline import Pipeline
 from streams.agents.recommender import Recommender
+from streams.decoding import decode_impression
 from streams.errors import RejectedEventError
 from streams.pseudonyms import pseudonyms
-from streams.records import decode_impression
 from streams.settings import Settings
 from streams.state.batch_fold import FoldedBatch, touch
 from streams.state.impressions import Impressions

@@ -11,8 +11,9 @@ from starlette.requests import Request
 
 from streams.api.parameters import header
 from streams.api.problems import ProblemError
+from streams.decoding import decode_interaction
 from streams.errors import RejectedEventError
-from streams.records import Interaction, decode_interaction
+from streams.records import Interaction
 from streams.settings import HttpSettings
 
 BODY_SECONDS: Final = 10.0

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.decoding import epoch_ms
 from streams.errors import RejectedEventError
-from streams.records import Item, epoch_ms
+from streams.records import Item
 
 UNKNOWN_STOCK: Final = -1
 _FIRST_ROWS: Final = 1024

@@ -5,8 +5,9 @@ A record that one reader rejects and another applies would make them disagree on
 
 from typing import Final
 
+from streams.decoding import decode, decoder
 from streams.errors import RejectedEventError
-from streams.records import MAX_ID_BYTES, Item, decode, decoder
+from streams.records import MAX_ID_BYTES, Item
 from streams.repair import Fates
 
 _ITEM: Final = decoder(Item)

@@ -17,10 +17,11 @@ from confluent_kafka.admin import (
 )
 
 from engine.generations import end_facts
+from streams.decoding import decode_interaction, decoder
 from streams.errors import RejectedEventError, StartError
 from streams.kafka.clients import librdkafka_config
 from streams.pseudonyms import pseudonyms
-from streams.records import HISTORY_HEADER, Recommendation, decode_interaction, decoder
+from streams.records import HISTORY_HEADER, Recommendation
 from streams.settings import Settings
 
 _TOPICS: Final = ("interactions", "recommendations", "dead-letters", "weights")

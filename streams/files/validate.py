@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from streams.decoding import decode_interaction
 from streams.errors import RejectedEventError
 from streams.files.event_files import FileRow
-from streams.records import Interaction, decode_interaction
+from streams.records import Interaction
 from streams.settings import StateSettings
 
 

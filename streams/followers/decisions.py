@@ -9,9 +9,10 @@ from confluent_kafka import Message
 from xxhash import xxh3_64_intdigest
 
 from engine.weights import CHALLENGER, CHAMPION
+from streams.decoding import decode_strictly, decoder
 from streams.errors import RejectedEventError
 from streams.followers.follower import Follower
-from streams.records import DecisionRecord, decode_strictly, decoder
+from streams.records import DecisionRecord
 
 log = structlog.get_logger()
 

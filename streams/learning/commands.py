@@ -7,11 +7,12 @@ import structlog
 from confluent_kafka import TopicPartition
 from msgspec.json import Decoder
 
+from streams.decoding import Record, decode_strictly, decoder
 from streams.errors import RejectedEventError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.topic_reader import reader, to_the_end
 from streams.learning.models_admin import COMMAND, LOG
-from streams.records import Command, DecisionRecord, Record, decode_strictly, decoder
+from streams.records import Command, DecisionRecord
 from streams.settings import Settings
 
 log = structlog.get_logger()

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.catalogue.row_log import RowLog
+from streams.decoding import decode_example
 from streams.errors import RejectedEventError, StartError
 from streams.instruments import LearnerInstruments
 from streams.kafka.clients import librdkafka_config
@@ -18,7 +19,6 @@ from streams.learning.ledger import Ledger
 from streams.learning.rejections import Rejections
 from streams.learning.slices import Slices
 from streams.learning.suspects import Suspects
-from streams.records import decode_example
 from streams.settings import Settings
 
 log = structlog.get_logger()

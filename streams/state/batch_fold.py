@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.decoding import decode_interaction
 from streams.errors import BrokenStateError, RejectedEventError
 from streams.pseudonyms import pseudonyms
-from streams.records import HISTORY_HEADER, INTERACTION_TYPES, Exposure, Interaction, decode_interaction
+from streams.records import HISTORY_HEADER, INTERACTION_TYPES, Exposure, Interaction
 from streams.repair import Fates
 from streams.settings import Settings
 from streams.state.fold import Fold, Folded

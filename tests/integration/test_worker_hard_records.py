@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from streams.agents.answers import MAX_OUTCOMES
+from streams.decoding import decode_example
 from streams.local.local_broker import LocalBroker
-from streams.records import decode_example
 from tests.integration.real_worker import deployment, now_ms
 
 pytestmark = pytest.mark.integration

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from streams.catalogue.columns import Columns
+from streams.decoding import decode, decode_example, decode_impression, decode_interaction, decode_strictly, decoder
 from streams.errors import MAX_DETAIL, RejectedEventError
 from streams.learning.ledger import Ledger
 from streams.records import (
@@ -22,12 +23,6 @@ from streams.records import (
     Interaction,
     Item,
     Request,
-    decode,
-    decode_example,
-    decode_impression,
-    decode_interaction,
-    decode_strictly,
-    decoder,
     encode,
 )
 from streams.repair import LEFT_OUT, READ, Fates

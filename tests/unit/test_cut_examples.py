@@ -3,7 +3,8 @@
 import pytest
 
 from streams.agents.answers import MAX_EXAMPLE_BYTES, MAX_OUTCOMES, encoded_examples
-from streams.records import TYPE_CODES, Example, Exposure, Shown, decode_example
+from streams.decoding import decode_example
+from streams.records import TYPE_CODES, Example, Exposure, Shown
 from streams.state.batch_fold import Touched
 from streams.state.entries import columns_of
 from streams.state.user_state import UserState

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from streams.decoding import decode_impression
 from streams.errors import RejectedEventError
-from streams.records import Exposure, Impression, Shown, decode_impression, encode
+from streams.records import Exposure, Impression, Shown, encode
 from streams.settings import ImpressionSettings, StateSettings
 from streams.state.fold import Fold
 from streams.state.impressions import Impressions, waiting

@@ -8,8 +8,9 @@ import pytest
 
 from streams.agents.completion import HungBatchError
 from streams.agents.gaps import SkippedBatchError
+from streams.decoding import decode_example
 from streams.kafka.outputs import NotAcknowledgedError
-from streams.records import Impression, Shown, decode_example, encode
+from streams.records import Impression, Shown, encode
 from streams.state.user_state import UserState, decode_state
 from tests.builders import NOON
 from tests.unit.pipeline_bench import CHANGELOG, Bench, Stream, event, settle

@@ -5,22 +5,10 @@ from typing import Any
 
 import pytest
 
+from streams.decoding import decode, decode_example, decode_impression, decode_interaction, decoder
 from streams.errors import RejectedEventError
-from streams.records import (
-    MAX_TABLE_BYTES,
-    Impression,
-    Interaction,
-    Item,
-    Request,
-    Shown,
-    decode,
-    decode_example,
-    decode_impression,
-    decode_interaction,
-    decoder,
-    encode,
-)
-from streams.repair import LEFT_OUT, READ, Fates
+from streams.records import Impression, Interaction, Item, Request, Shown, encode
+from streams.repair import LEFT_OUT, MAX_TABLE_BYTES, READ, Fates
 from tests.builders import NOON
 
 INTERACTION = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "type": "purchase", "timestamp": NOON}
