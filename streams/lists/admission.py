@@ -7,6 +7,7 @@ as short as the deadline allows, and what is more is answered by a lower rung at
 
 import time
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 PROBE_SECONDS: Final = 0.2
@@ -16,7 +17,8 @@ _FAILURES: Final = 3
 _SHARE: Final = 0.7
 """Of the deadline: an answer that takes longer says that too many were asked for. What is left is for chance."""
 _SHRINK: Final = 0.8
-_FIRST_LIMIT: Final = 32.0
+_FIRST_LIMIT: Final = 64.0
+"""After the first late answer; nothing is refused before. More, when more were in flight."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class Admission:
     """Decides for one model server, as one worker sees it.
 
     The users in flight have a limit, which is found as TCP finds its window (Jacobson 1988, additive increase and
-    multiplicative decrease): one more as long as answers are in time, a fifth less when one is not.
+    multiplicative decrease): one more as long as answers are in time, a fifth less when one is not, and half of what
+    nobody has needed.
     """
 
     def __init__(self) -> None:
-        self._limit = _FIRST_LIMIT
+        self._limit = inf
         self._in_flight = 0
         self._failures = 0
         self._shrunk = 0.0
@@ -56,20 +59,25 @@ class Admission:
             if now < self._probe_at:
                 return Ticket(0, refusal="down")
             self._probe_at = now + PROBE_SECONDS
-        admitted = max(0, min(users, int(self._limit) - self._in_flight))
+        admitted = max(0, int(min(users, self._limit - self._in_flight)))
         self._in_flight += admitted
         return Ticket(admitted, self._in_flight, now, now + seconds * _SHARE, "busy")
+
+    def late(self, ticket: Ticket) -> None:
+        """Learn that there is no answer yet, and nobody to wait for it any more; its place is held until it comes."""
+        if ticket.began >= self._shrunk:
+            limit = min(self._limit, max(_FIRST_LIMIT, 2.0 * ticket.in_flight))
+            share = _SHRINK if 2 * ticket.in_flight > limit else 0.5
+            self._limit, self._shrunk = max(1.0, limit * share), time.monotonic()
 
     def answered(self, ticket: Ticket) -> None:
         """Learn from an answer, in time or late: the server is up."""
         self._in_flight -= ticket.users
         self._failures, self._probe_at = 0, None
-        now = time.monotonic()
-        if now <= ticket.due:
-            if 2 * ticket.in_flight > self._limit:  # else it says nothing of what the limit allows
-                self._limit += ticket.users / self._limit
-        elif ticket.began >= self._shrunk:
-            self._limit, self._shrunk = max(1.0, self._limit * _SHRINK), now
+        if time.monotonic() > ticket.due:
+            self.late(ticket)
+        elif 2 * ticket.in_flight > self._limit:  # else it says nothing of what the limit allows
+            self._limit += ticket.users / self._limit
 
     def failed(self, ticket: Ticket, *, gone: bool) -> None:
         """Learn from a failure.

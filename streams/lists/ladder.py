@@ -31,7 +31,7 @@ from streams.triton.scorer import Proposals
 RUNGS: Final = {"sequence": "triton", "covisit": "covisit", "popular": "popular"}
 """By what proposes their items, from the top down."""
 _PATIENCE_SECONDS: Final = 1.0
-"""A late answer is waited for so long, though no list needs it any more: it tells what the server can do."""
+"""A late answer is waited for so long at least, though no list needs it any more: it tells what the server can do."""
 
 
 class Scorer(Protocol):
@@ -139,20 +139,21 @@ class Ladder:
         if not ticket.users:
             return None
         batch = HistoryBatch.of([self._history(query) for query in queries[: ticket.users]])
-        asking = asyncio.create_task(self._answered(batch, slot, ticket))
+        asking = asyncio.create_task(self._answered(batch, max(timeout, _PATIENCE_SECONDS), slot, ticket))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         await asyncio.wait([asking], timeout=timeout)
         if not asking.done():
+            self._admission.late(ticket)
             self._instruments.scorer_failures.labels("TimeoutError").inc()
             self._fall("late", ticket.users)
             return None
         return self._counted(asking.result(), ticket.users)
 
-    async def _answered(self, batch: HistoryBatch, slot: str, ticket: Ticket) -> Proposals | None:
+    async def _answered(self, batch: HistoryBatch, seconds: float, slot: str, ticket: Ticket) -> Proposals | None:
         """Ask, and let the admission learn from the answer, also when it is late."""
         try:
-            answer = await self._scorer.top_k(batch, self._candidates, _PATIENCE_SECONDS, slot)
+            answer = await self._scorer.top_k(batch, self._candidates, seconds, slot)
         except ScorerUnavailableError as exc:
             self._admission.failed(ticket, gone=exc.gone)
             self._instruments.scorer_failures.labels(type(exc.__cause__).__name__).inc()

@@ -26,7 +26,9 @@ def test_the_setting_says_what_is_left_out_beside_dislikes(setting: FilterSeen, 
     assert query.left_out(query.disliked(), setting) == set(expected)
 
 
-def test_a_like_takes_an_older_dislike_back_and_a_view_does_not() -> None:
+def test_a_like_or_a_purchase_takes_an_older_dislike_back_and_a_view_does_not() -> None:
     assert Query(entries("dislike a", "dislike b", "like a", "view b"), 1).disliked() == {"b"}
     assert Query(entries("like a", "dislike a"), 1).disliked() == {"a"}
     assert Query(entries("like g"), 1, kept=KEPT).disliked() == set()
+    assert Query(entries("purchase g"), 1, kept=KEPT).disliked() == set()
+    assert Query(entries("cart g", "purchase b"), 1, kept=KEPT).disliked() == {"g"}
