@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.online.examples import Examples
 from engine.online.guards import SpoiledError
+from engine.online.prequential import OnlineLearner
 from streams.errors import StartError
 from streams.instruments import LearnerInstruments
 from streams.kafka.topic_reader import reader, to_the_end
@@ -188,6 +189,35 @@ def test_a_record_on_which_learning_fails_is_found_and_named_and_the_others_are_
     assert running.failure is None
     [letter] = dead_letters(settings)
     assert (letter["reason"], letter["offset"]) == (b"unlearnable", b"6")
+
+
+def test_a_record_that_kills_the_learner_is_left_out_at_the_third_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A: as of one that takes all memory; no exception says what it was."""
+
+    class Killed(BaseException):
+        """What no handler sees."""
+
+    def die(_: OnlineLearner, __: Examples) -> Any:
+        raise Killed
+
+    sender = Sender(settings)
+    sender.send("u0", ["a"], "poison")
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(OnlineLearner, "observe", die)
+            running = Running(settings)
+            running.wait_until_ended()
+        running.role.close()
+        assert isinstance(running.failure, Killed)
+    sender.send("u1", ["a"], "b")
+    third = Running(settings)
+    third.wait_until_learned(1)
+    third.stop()
+    assert (third.failure, third.role._learner.outcomes) == (None, 1)
+    [letter] = dead_letters(settings)
+    assert (letter["reason"], letter["offset"]) == (b"unlearnable", b"0")
 
 
 def test_a_learner_whose_own_state_is_broken_stops_and_blames_no_record(

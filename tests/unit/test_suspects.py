@@ -73,6 +73,13 @@ def test_what_a_checkpoint_has_passed_is_forgotten(tmp_path: Path) -> None:
     assert not left_out(Suspects(tmp_path), 0, 50)
 
 
+def test_what_a_checkpoint_has_not_passed_is_looked_at_closely_still(tmp_path: Path) -> None:
+    suspects = Suspects(tmp_path)
+    suspects.failed({0: (40, 90), 1: (5, 9)})
+    suspects.passed({0: 60, 1: 10})
+    assert (Suspects(tmp_path).hold(0, 70), Suspects(tmp_path).hold(1, 7)) == (True, False)
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"0": 7}', "[1]", '{"records": {}}'])
 def test_files_that_were_cut_off_say_nothing(tmp_path: Path, content: str) -> None:
     for name in ("under-way", "suspects"):
