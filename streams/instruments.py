@@ -27,6 +27,10 @@ _LATENCY_BUCKETS = (
 )
 
 
+RUNGS = ("triton", "covisit", "popular")
+"""Of the ladder: what a list may come from."""
+
+
 class WorkerInstruments:
     """What a worker counts."""
 
@@ -51,6 +55,8 @@ class WorkerInstruments:
         self.recommendations = Counter(
             "headrace_recommendations", "Lists sent or returned.", ["rung"], registry=registry
         )
+        for rung in RUNGS:  # a rate of what was never counted is nothing, and nothing is not 0
+            self.recommendations.labels(rung)
         self.left_out_answers = Counter(
             "headrace_left_out_batches", "Batches whose answers could not be sent.", registry=registry
         )
@@ -72,7 +78,7 @@ class WorkerInstruments:
         )
         self.latency_seconds = Histogram(
             "headrace_recommendation_latency_seconds",
-            "From the broker's timestamp of an event to its list being acknowledged.",
+            "From an event's fetch to its list being acknowledged, by the worker's own clock.",
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
@@ -81,6 +87,9 @@ class WorkerInstruments:
             "Events a fetched batch.",
             buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384),
             registry=registry,
+        )
+        self.owned_partitions = Gauge(
+            "headrace_owned_partitions", "Partitions of users that the worker answers for.", registry=registry
         )
         self.lag = Gauge(
             "headrace_consumer_lag_records",
@@ -156,7 +165,14 @@ class LearnerInstruments:
         self.generations = Counter("headrace_published_generations", "Generations published.", registry=registry)
         self.versions = Counter("headrace_published_versions", "Full versions written.", registry=registry)
         self.generation_timestamp = Gauge(
-            "headrace_published_generation_timestamp_seconds", "When the newest was published.", registry=registry
+            "headrace_published_generation_timestamp_seconds",
+            "When the newest of what serves everybody was published.",
+            registry=registry,
+        )
+        self.unpublished_since = Gauge(
+            "headrace_unpublished_since_timestamp_seconds",
+            "Since when a generation is to be published and cannot be; 0: none is.",
+            registry=registry,
         )
         self.publish_seconds = Histogram(
             "headrace_publish_seconds", "Time to publish a generation.", buckets=_LATENCY_BUCKETS, registry=registry

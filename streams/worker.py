@@ -150,6 +150,7 @@ class Worker:
         self.instruments.catalogue_items.set(len(known.rows))
         self.instruments.retired_items.set(known.unavailable)
         self.instruments.cached_users.set(len(self.states))
+        self.instruments.owned_partitions.set(len(self.serving.settled_partitions()))
         for partition, size in self.table.size_bytes().items():
             self.instruments.table_bytes.labels(str(partition)).set(size)
         self.instruments.lag.clear()  # of partitions that are another worker's by now
@@ -181,6 +182,9 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     ladder = Ladder(scorer, neighbours, catalogue, settings, instruments, decisions.slot_of)
     progress = Progress(settings.topics.interactions)
     states = UserStates(table, settings.state.cache_users)
+    instruments.dead_letters.labels(
+        table.changelog_topic_name, "broken_state"
+    )  # so that the first is seen to be one more
     dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments, _unnamed(settings))
     ownership = Ownership(lease, lambda: app.consumer_generation_id)
     foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
@@ -200,7 +204,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
         raw = app.topic(settings.topics.named(name), key_serializer="raw", value_serializer="raw")
         app.agent(raw, name=f"{type(agent).__name__}")(agent)
 
-    serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions)
+    serving = WorkerServing(settings, app, table, states, outputs, catalogue, ladder, progress, partitions, instruments)
     server = ApiServer(create_api(serving, settings, instruments, registry), settings.http)
     worker = Worker(
         app, serving, table, states, pipeline, lease, outputs, CatalogueFollower(settings, catalogue), neighbours,

@@ -195,6 +195,7 @@ class Pipeline:
     def _begin(self, event: Any, folded: FoldedBatch, answerer: Answerer, began: float) -> Batch:  # noqa: ANN401
         """Send what makes a batch durable."""
         message = event.message
+        folded.came = message.value.came
         answers = answerer.begin(folded, message.partition, began)
         changed = [touched for touched in folded.touched.values() if touched.changed]
         changelog = self._send_states(changed, message.partition)

@@ -62,6 +62,7 @@ class Recommendations:
         self._parts = parts
         self._partition = partition
         self._began = began
+        self._came = folded.came
         touched, serving = folded.touched.values(), parts.serving
         self._new_items = folded.new_items
         self._answered = [one for one in touched if one.cause >= 0] if serving.recommend else []
@@ -111,9 +112,10 @@ class Recommendations:
         """Count the lists, and what they took."""
         if not self._answered and not self._exposed:
             return
-        now, instruments = time.time(), self._parts.instruments
-        for touched in self._answered:
-            instruments.latency_seconds.observe(max(0.0, now - touched.written_at / 1000))
+        instruments = self._parts.instruments
+        seconds = time.monotonic() - self._came
+        for _ in self._answered:
+            instruments.latency_seconds.observe(seconds)
         ranked = [one for one in self._ranked if not isinstance(one, RejectedEventError)]
         for rung, count in Counter(ranking.rung for ranking in ranked).items():
             instruments.recommendations.labels(rung).inc(count)

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
+from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Outputs
 from streams.lists.ladder import Ladder
 from streams.lists.query import Query
@@ -48,6 +49,7 @@ class WorkerServing:
         ladder: Ladder,
         progress: Progress,
         partitions: int,
+        instruments: WorkerInstruments,
     ) -> None:
         self._interactions = settings.topics.interactions
         self._deadline_seconds = settings.serving.deadline_ms / 1000
@@ -59,6 +61,7 @@ class WorkerServing:
         self._ladder = ladder
         self._progress = progress
         self._partitions = partitions
+        self._lists = instruments.recommendations
         self._pseudonym = pseudonyms(settings.pseudonym_key, partitions)
 
     def owner(self, user_id: str) -> str | None:
@@ -99,6 +102,7 @@ class WorkerServing:
         partition, state = await self._state(user_id, after)
         query = Query.of(state, k, self._pseudonym(user_id, partition), exclude)
         [ranking] = await self._ladder.recommend([query], self._deadline_seconds)
+        self._lists.labels(ranking.rung).inc()
         offset = state.offset if state else -1
         cause = Cause("interactions", partition, offset)
         return Recommendation(

@@ -8,6 +8,7 @@ that reads them, they are let go while they are still in the processor's cache.
 What a transaction aborted is left out, as aiokafka leaves it out; Kafka sends nothing that an open one holds back.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import chain, dropwhile, starmap
@@ -44,6 +45,8 @@ class Records:
         """Up to which it reaches, also when that record was compacted away, aborted or none at all."""
         self.size = size
         """Bytes, as they were fetched."""
+        self.came = time.monotonic()
+        """When the first of them was fetched."""
         self._fetches = [(first_offset, batches)]
 
     def extend(self, later: "Records") -> None:

@@ -37,6 +37,8 @@ class Releases:
         """Generation at which the newest canary began."""
         self._unpublished: dict[str, TouchedRows | None] = {CHAMPION: None, CHALLENGER: None}
         """Rows that no generation of a slot carries yet, None for all."""
+        self._waiting: dict[str, float] = {}
+        """Since when a slot's generation cannot be published."""
         self.version = self._repository.newest() or 0
         self.generation = self._publisher.last_generation()
 
@@ -159,10 +161,15 @@ class Releases:
                 )
         except (NotPublishedError, WeightsError) as exc:
             log.warning("not-published", why=str(exc))
+            self._waiting.setdefault(slot, time.time())
+            self._instruments.unpublished_since.set(min(self._waiting.values()))
             return
         self._unpublished[slot] = TouchedRows()
+        self._waiting.pop(slot, None)
+        self._instruments.unpublished_since.set(min(self._waiting.values(), default=0))
         self._instruments.generations.inc()
-        self._instruments.generation_timestamp.set_to_current_time()
+        if slot == CHAMPION:  # which is what workers follow
+            self._instruments.generation_timestamp.set_to_current_time()
 
     def _effect(self, decision: Decision) -> None:
         self._learner.decide(decision)

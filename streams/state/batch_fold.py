@@ -35,7 +35,6 @@ class Touched:
         "tails_before",
         "user_id",
         "value",
-        "written_at",
     )
 
     def __init__(self, user_id: str, state: UserState) -> None:
@@ -52,8 +51,6 @@ class Touched:
         """Folded before a restart and to be answered again: perhaps nobody got the first answer."""
         self.cause = -1
         """Offset of the last interaction that the list answers; -1 when there is none."""
-        self.written_at = 0
-        """The broker's timestamp of the cause, epoch milliseconds."""
         self.value: bytes | None = b""
         """The state after the batch; None forgets the user."""
 
@@ -62,6 +59,8 @@ class Touched:
 class FoldedBatch:
     """What a batch did."""
 
+    came: float = 0.0
+    """When the first of its records was fetched, monotonic seconds."""
     events: int = 0
     """Read, whatever became of them."""
     touched: dict[str, Touched] = field(default_factory=dict)
@@ -130,7 +129,6 @@ class BatchFold:
             if touched.state.sections:
                 touched.exposures += self._impressions.take(touched.state, interaction, offset, batch.fates)
             touched.cause = offset
-            touched.written_at = record.timestamp
         batch.events = sum(types.values()) + batch.replayed + batch.duplicates + len(batch.rejected)
         self._close(batch)
         return batch

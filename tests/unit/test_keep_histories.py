@@ -225,3 +225,14 @@ async def test_a_click_on_what_was_shown_gives_its_negatives_with_its_outcome(be
     example = decode_example(bench.outputs.values("headrace.examples")[-1])
     assert [(one.taken.item_id, one.passed[0].item_id, one.offset) for one in example.shown] == [("b", "c", 4)]
     assert [outcome.offset for outcome in example.outcomes] == [4]
+
+
+async def test_a_producers_clock_does_not_count_as_latency(bench: Bench) -> None:
+    """Issue 10, C.2: a record's timestamp is its producer's, and SlowRecommendations went by it."""
+    await bench.take([event(0)])  # its timestamp is noon of a day long ago
+    for topic in ("headrace.rows", CHANGELOG, "headrace.recommendations"):
+        bench.outputs.acknowledge(topic)
+        await settle()
+    registry = bench.metrics
+    assert registry.get_sample_value("headrace_recommendation_latency_seconds_count") == 1
+    assert 0 < (registry.get_sample_value("headrace_recommendation_latency_seconds_sum") or 0) < 60

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from streams.api.worker_serving import WorkerServing
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
+from streams.instruments import WorkerInstruments
 from streams.lists.ladder import RankedList
 from streams.lists.query import Query
 from streams.pseudonyms import pseudonyms
@@ -82,6 +84,7 @@ class Bench:
             self.ladder,  # type: ignore[arg-type]
             self.progress,
             4,
+            WorkerInstruments(CollectorRegistry()),
         )
 
     def remember(self, stored_id: str, *items: str) -> None:
