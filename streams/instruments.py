@@ -126,6 +126,9 @@ class WorkerInstruments:
             ["fate"],
             registry=registry,
         )
+        self.failed_tasks = Counter(
+            "headrace_failed_tasks", "Rounds of a task beside the streams that failed.", ["task"], registry=registry
+        )
         self.foreign_writes = Counter(
             "headrace_foreign_changelog_records", "Found in a partition of ours.", registry=registry
         )

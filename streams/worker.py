@@ -24,13 +24,14 @@ from yarl import URL
 from streams.agents.add_items import AddItems
 from streams.agents.answer_requests import AnswerRequests
 from streams.agents.completion import Completion
-from streams.agents.expire_users import ExpireUsers
+from streams.agents.expire_users import REST_SECONDS, ExpireUsers
 from streams.agents.join_impressions import JoinImpressions
 from streams.agents.keep_histories import KeepHistories
 from streams.agents.ownership import Ownership
+from streams.agents.periodic import periodic
 from streams.agents.pipeline import Pipeline
 from streams.agents.recommender import Recommender
-from streams.agents.review_changelog import Ends, ReviewChangelog
+from streams.agents.review_changelog import LOOK_SECONDS, Ends, ReviewChangelog
 from streams.api.api_server import ApiServer
 from streams.api.http import create_api
 from streams.api.worker_serving import WorkerServing
@@ -197,7 +198,7 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     agents = {
         "interactions": KeepHistories(pipeline, BatchFold(settings, states, catalogue.rows), recommender),
         "impressions": JoinImpressions(settings, states, pipeline, recommender),
-        "requests": AnswerRequests(settings, states, outputs, ladder, dead_letters, instruments),
+        "requests": AnswerRequests(settings, states, outputs, ladder, dead_letters, ownership, instruments),
         "items": AddItems(settings, outputs, catalogue, dead_letters),
     }
     for name, agent in agents.items():
@@ -212,9 +213,14 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     )  # fmt: skip
     app.task(completion.watch)
     app.task(worker.watch)
-    app.task(ExpireUsers(settings, table, pipeline, serving.settled_partitions, instruments).run)
-    app.task(ReviewChangelog(table, pipeline, serving.settled_partitions, _changelog_ends(app, table)).run)
-    app.timer(interval=_MEASURE_SECONDS)(worker.measure)
+    expire = ExpireUsers(settings, table, pipeline, serving.settled_partitions, instruments)
+    review = ReviewChangelog(table, pipeline, serving.settled_partitions, _changelog_ends(app, table))
+    for name, seconds, work in (
+        ("expire-users", REST_SECONDS, expire.run),
+        ("review-changelog", LOOK_SECONDS, review.look),
+        ("measure", _MEASURE_SECONDS, worker.measure),
+    ):
+        app.task(periodic(name, seconds, work, instruments))
     app.on_partitions_revoked.connect(worker.on_revoked)
     app.on_partitions_assigned.connect(worker.on_assigned)
     app.on_start = _both(worker.start, app.on_start)

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from streams.agents.faults import rejection
 from streams.catalogue.catalogue import Catalogue
 from streams.catalogue.item_records import read_item
-from streams.errors import RejectedEventError
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.outputs import Outputs
 from streams.repair import Fates
@@ -28,8 +28,8 @@ class AddItems:
             for record in event.message.value:
                 try:
                     item_id, _ = read_item(record.key, record.value, fates)
-                except RejectedEventError as why:
-                    self._dead_letters.send(event.message, record, why, delivery)
+                except Exception as exc:  # noqa: BLE001 - one item is set aside, and no others
+                    self._dead_letters.send(event.message, record, rejection(exc), delivery)
                     continue
                 if item_id not in self._catalogue.rows:
                     self._outputs.send(self._rows_topic, item_id.encode(), b"{}", delivery)

@@ -4,26 +4,21 @@ A partition with events sees the gap between its own records at each batch (see 
 former owner's late record would stay the newest until compaction, which would then keep it.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
-import structlog
-from aiokafka.errors import KafkaError
-
 from streams.agents.pipeline import Pipeline
 from streams.state.table import UserTable
 
-_log = structlog.get_logger()
-_LOOK_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 5.0
 
 Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
 """Asks Kafka for the end offsets of partitions of the changelog."""
 
 
 class ReviewChangelog:
-    """A task of the worker."""
+    """A task of the worker; `look` is one round."""
 
     def __init__(self, table: UserTable, pipeline: Pipeline, owned: Callable[[], Collection[int]], ends: Ends) -> None:
         self._table = table
@@ -32,15 +27,6 @@ class ReviewChangelog:
         """The partitions whose users this worker may change at the moment."""
         self._ends = ends
         self._stored: dict[int, int | None] = {}
-
-    async def run(self) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.look()
-            except KafkaError as exc:
-                _log.warning("changelog_not_reviewed", reason=str(exc))
 
     async def look(self) -> None:
         """Review the partitions in which nothing was stored since the last look, and whose changelog has more."""

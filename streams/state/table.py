@@ -239,4 +239,11 @@ class UserTable(faust.Table):  # type: ignore[misc] # faust has no types here
 
 
 def _folder_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.glob("*") if file.is_file())
+    return sum(map(_file_bytes, path.glob("*")))
+
+
+def _file_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # RocksDB has deleted it in the meantime
+        return 0

@@ -83,9 +83,13 @@ class HeldOutputs:
         self.with_headers: list[tuple[str, bytes, bytes | None, list[tuple[str, bytes]]]] = []
         self._journal = journal
         self._deliveries: list[HeldDelivery] = []
+        self.at_once = False
+        """Acknowledge without being told."""
 
     def delivery(self) -> HeldDelivery:
         self._deliveries.append(HeldDelivery(self))
+        if self.at_once:
+            self._deliveries[-1].done.set()
         return self._deliveries[-1]
 
     def send(self, topic: str, key: bytes, value: bytes | None, delivery: HeldDelivery, **extra: Any) -> None:
@@ -162,9 +166,10 @@ class Bench:
         table: Any = self.table
         outputs: Any = self.outputs
         ladder: Any = OneRung()
-        instruments, progress = WorkerInstruments(self.metrics), Progress(settings.topics.interactions)
+        self.instruments = instruments = WorkerInstruments(self.metrics)
+        progress = Progress(settings.topics.interactions)
         self.progress = progress
-        ownership = Ownership(Lease(60.0), lambda: self.generation)
+        self.ownership = ownership = Ownership(Lease(60.0), lambda: self.generation)
         dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
         foreign_writes = ForeignWrites(settings, table, self.states, outputs, instruments)
         self.completion = Completion(table, self.states, outputs, foreign_writes, ownership, progress, instruments)

@@ -15,7 +15,7 @@ from faust.tables.manager import TableManager
 from prometheus_client import CollectorRegistry
 
 from streams.instruments import WorkerInstruments
-from streams.state.table import DeclaredTables, UserTable
+from streams.state.table import DeclaredTables, UserTable, _folder_bytes
 from streams.state.user_state import UserState, source_offset
 
 
@@ -134,3 +134,10 @@ async def test_tables_begin_without_the_second_that_faust_waits(tmp_path: Path) 
     tables._recovery.start.assert_awaited_once()
     theirs = [line.strip() for line in inspect.getsource(TableManager.on_start).splitlines() if "await" in line]
     assert theirs == ["await self.sleep(1.0)", "await self._update_channels()", "await self.recovery.start()"]
+
+
+def test_a_file_that_is_deleted_while_the_folder_is_measured_counts_nothing() -> None:
+    """A.8: RocksDB deletes files at any time; it ended the worker."""
+    present, gone = SimpleNamespace(stat=lambda: SimpleNamespace(st_size=7)), Path("/nonexistent/000123.sst")
+    folder = SimpleNamespace(glob=lambda _: [present, gone])
+    assert _folder_bytes(folder) == 7  # type: ignore[arg-type]
