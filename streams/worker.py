@@ -25,6 +25,7 @@ from streams.agents.add_items import AddItems
 from streams.agents.answer_requests import AnswerRequests
 from streams.agents.completion import Completion
 from streams.agents.expire_users import REST_SECONDS, ExpireUsers
+from streams.agents.folding import Folding
 from streams.agents.join_impressions import JoinImpressions
 from streams.agents.keep_histories import KeepHistories
 from streams.agents.ownership import Ownership
@@ -32,6 +33,7 @@ from streams.agents.periodic import periodic
 from streams.agents.pipeline import Pipeline
 from streams.agents.recommender import Recommender
 from streams.agents.review_changelog import LOOK_SECONDS, Ends, ReviewChangelog
+from streams.agents.under_way import UnderWay
 from streams.api.api_server import ApiServer
 from streams.api.http import create_api
 from streams.api.worker_serving import WorkerServing
@@ -189,11 +191,14 @@ def create_app(settings: Settings, partitions: int) -> Worker:
     dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments, _unnamed(settings))
     ownership = Ownership(lease, lambda: app.consumer_generation_id)
     foreign_writes = ForeignWrites(settings, table, states, outputs, instruments)
-    completion = Completion(table, states, outputs, foreign_writes, ownership, progress, instruments)
+    by_user = [settings.topics.interactions, settings.topics.impressions]
+    under_way = UnderWay(_folder(settings) / "under-way", by_user, partitions)
+    read_again = partial(read_range, librdkafka_config(settings), seconds=_READ_AGAIN_SECONDS)
+    folding = Folding(table, states, outputs, ownership, under_way, read_again)
+    completion = Completion(table, states, outputs, foreign_writes, ownership, progress, under_way, instruments)
     pipeline = Pipeline(
-        table, states, outputs, dead_letters, foreign_writes, completion, ownership, progress, instruments,
-        partial(read_range, librdkafka_config(settings), seconds=_READ_AGAIN_SECONDS),
-    )  # fmt: skip
+        table, states, outputs, dead_letters, foreign_writes, folding, completion, ownership, progress, instruments
+    )
     recommender = Recommender(settings, outputs, ladder, dead_letters, instruments)
     agents = {
         "interactions": KeepHistories(pipeline, BatchFold(settings, states, catalogue.rows), recommender),

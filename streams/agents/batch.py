@@ -52,6 +52,8 @@ class Batch:
     topic: str
     """Empty when the batch did not come from a topic."""
     partition: int
+    first: int
+    """Offset with which it begins."""
     offset: int
     """Up to which it reaches."""
     generation: int

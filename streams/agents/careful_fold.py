@@ -55,8 +55,8 @@ class CarefulFold:
         folded = attempt(records)
         if isinstance(folded, RejectedEventError):
             refused += await self._to_blame(attempt, records, beside_others=False)
-            refused += await self._to_blame(attempt, _without(records, refused), beside_others=True)
-            folded = attempt(_without(records, refused))
+            refused += await self._to_blame(attempt, without(records, refused), beside_others=True)
+            folded = attempt(without(records, refused))
         if isinstance(folded, RejectedEventError):
             raise _unfoldable(records) from folded
         for record, why in refused:
@@ -64,6 +64,29 @@ class CarefulFold:
         folded.rejected += refused
         folded.events += len(refused)
         return folded
+
+    async def one_by_one(
+        self, fold: Fold, partition: int, records: Sequence[Any], now_ms: int, note: Callable[[Any], None]
+    ) -> Refused:
+        """Fold each record by itself; return those that raise.
+
+        Args:
+            fold: what folds.
+            partition: of the records.
+            records: from which the worker may not come back.
+            now_ms: the time, epoch milliseconds.
+            note: is told of each record right before it is folded.
+        """
+        found = Refused()
+        for record in records:
+            note(record)
+            why = self._attempt(fold, partition, [record], now_ms)
+            if isinstance(why, RejectedEventError):
+                found.append((record, why))
+            await asyncio.sleep(0)
+            self._check()
+        self._states.forget(partition)
+        return found
 
     async def _to_blame(
         self,
@@ -101,7 +124,8 @@ class CarefulFold:
             return rejection(exc)
 
 
-def _without(records: Sequence[Any], refused: Refused) -> list[Any]:
+def without(records: Sequence[Any], refused: Refused) -> list[Any]:
+    """Return the records but for those that are refused."""
     taken = {id(record) for record, _ in refused}
     return [record for record in records if id(record) not in taken]
 

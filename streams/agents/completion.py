@@ -13,10 +13,12 @@ import structlog
 from streams.agents.batch import Batch
 from streams.agents.faults import rejection
 from streams.agents.ownership import Ownership
+from streams.agents.under_way import UnderWay
 from streams.errors import HeadraceError
 from streams.instruments import WorkerInstruments
+from streams.kafka.lease import LeaseLapsedError
 from streams.kafka.outputs import Outputs
-from streams.state.foreign_writes import ForeignWrites
+from streams.state.foreign_writes import ForeignWrites, OvertakenError
 from streams.state.progress import Progress
 from streams.state.table import UserTable
 from streams.state.user_states import UserStates
@@ -43,6 +45,7 @@ class Completion:
         foreign_writes: ForeignWrites,
         ownership: Ownership,
         progress: Progress,
+        under_way: UnderWay,
         instruments: WorkerInstruments,
     ) -> None:
         self._table = table
@@ -51,6 +54,7 @@ class Completion:
         self._foreign_writes = foreign_writes
         self._ownership = ownership
         self._progress = progress
+        self._under_way = under_way
         self._instruments = instruments
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
@@ -100,24 +104,27 @@ class Completion:
                     await self._answer(batch, making)
             if batch.event is not None:
                 await stream.ack(batch.event)
+                self._under_way.finish(batch.topic, batch.partition, batch.offset)
             self._instruments.stage_seconds.labels("batch").observe(time.monotonic() - batch.began)
         except TimeoutError:
-            self.fail(
-                HungBatchError(
-                    f"A batch of partition {batch.partition} was not finished in {_FINISH_SECONDS:g} s; the worker "
-                    "ends and is to be started again."
-                )
-            )
+            hung = f"A batch of partition {batch.partition} was not finished in {_FINISH_SECONDS:g} s; the worker ends."
+            self._fail(batch, HungBatchError(hung))
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing after this batch may be committed
-            _log.error(
-                "batch_failed", topic=batch.topic, partition=batch.partition, offset=batch.offset, reason=str(exc)
-            )
-            self.fail(exc)
+            self._fail(batch, exc)
         finally:
             if making:
                 making.cancel()
             batch.stored.set()
             batch.end()
+
+    def _fail(self, batch: Batch, exc: Exception) -> None:
+        _log.error(
+            "batch_failed", topic=batch.topic, partition=batch.partition, first=batch.first, last=batch.offset,
+            reason=str(exc),
+        )  # fmt: skip
+        if batch.topic and not isinstance(exc, LeaseLapsedError | OvertakenError):  # these come from no batch
+            self._under_way.fail(batch.topic, batch.partition, batch.first, batch.offset)
+        self.fail(exc)
 
     async def _store(self, batch: Batch, previous: Batch | None) -> None:
         began = time.monotonic()

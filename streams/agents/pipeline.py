@@ -5,17 +5,15 @@ batch is finished and may be committed. The local store is never ahead of the ch
 while this one waits. What is folded and what is answered is plugged in.
 """
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from streams.agents.batch import Answerer, Batch, Fold
-from streams.agents.careful_fold import CarefulFold
 from streams.agents.completion import Completion
-from streams.agents.faults import rejection
+from streams.agents.folding import Folding
 from streams.agents.gaps import refuse_gap
 from streams.agents.ownership import Ownership
 from streams.errors import RejectedEventError
@@ -23,7 +21,6 @@ from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.in_flight import InFlight
 from streams.kafka.outputs import Delivery, Outputs
-from streams.kafka.record_limits import RecordTooLargeError
 from streams.state.batch_fold import FoldedBatch, Touched
 from streams.state.foreign_writes import ForeignWrites
 from streams.state.precedence import Headers
@@ -36,10 +33,6 @@ _LAST_SECONDS: Final = 1.0
 """What batches under way have to finish when their partitions are taken away."""
 
 
-ReadAgain = Callable[[str, int, int, int], Sequence[Any]]
-"""Reads the records of a topic's partition from one offset to another once more; blocks."""
-
-
 class Pipeline:
     """All changes of user states go through it, partition by partition, in order."""
 
@@ -50,23 +43,22 @@ class Pipeline:
         outputs: Outputs,
         dead_letters: DeadLetters,
         foreign_writes: ForeignWrites,
+        folding: Folding,
         completion: Completion,
         ownership: Ownership,
         progress: Progress,
         instruments: WorkerInstruments,
-        read_again: ReadAgain,
     ) -> None:
         self._table = table
         self._states = states
         self._outputs = outputs
         self._dead_letters = dead_letters
         self._foreign_writes = foreign_writes
+        self._folding = folding
         self._completion = completion
         self._ownership = ownership
         self._progress = progress
         self._instruments = instruments
-        self._read_again = read_again
-        self._careful = CarefulFold(states, ownership.check_lease)
         self._last: dict[int, Batch] = {}
         """By partition: the newest batch."""
         self._in_flight: dict[int, InFlight] = defaultdict(InFlight)
@@ -76,13 +68,13 @@ class Pipeline:
         async for event in stream.noack().events():
             partition, size = event.message.partition, event.message.value.size
             await self._in_flight[partition].begin(size)
-            if not self._ownership.may_begin(event.message.generation_id):
+            if not self._may_begin(event.message):
                 self._in_flight[partition].end(size)  # it was fetched before a rebalance and will come again
                 continue
             try:
                 refuse_gap(event.message)
                 began = time.monotonic()
-                folded = self._fold(event.message, fold)
+                folded = self._folding.fold(event.message, fold)
                 if isinstance(folded, RejectedEventError):
                     self._in_flight[partition].end(size)
                     await self._fold_carefully(event, fold, answerer, stream)
@@ -134,7 +126,9 @@ class Pipeline:
             self._in_flight[partition].end(1)
             return []
         changelog = self._send_states(gone, partition, headers)
-        batch = Batch("", partition, -1, generation, time.monotonic(), gone, changelog, self._outputs.delivery().seal())
+        batch = Batch(
+            "", partition, -1, -1, generation, time.monotonic(), gone, changelog, self._outputs.delivery().seal()
+        )
         batch.end = partial(self._in_flight[partition].end, 1)
         await self._completion.finish(batch, self._follow(batch), None)
         return [touched.state for touched in gone]
@@ -158,39 +152,17 @@ class Pipeline:
             if self._ownership.lasts(generation):
                 self._table.write(partition, [], seen)
 
-    def _fold(self, message: Any, fold: Fold) -> FoldedBatch | RejectedEventError:  # noqa: ANN401
-        """Return what a batch did, or why one of its records is to be set aside."""
-        self._ownership.check_lease()
-        try:
-            folded = self._bounded(fold, message.partition, message.value, int(time.time() * 1000))
-        except Exception as exc:  # noqa: BLE001 - whatever it is: what no record is to blame for, rejection raises
-            return rejection(exc)
-        self._ownership.check_lease()  # the longest part lies behind us: a worker that was frozen was so in there
-        return folded
-
-    def _bounded(self, fold: Fold, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
-        """Fold records, and make sure that the changelog takes the states."""
-        folded, topic = fold(partition, records, now_ms), self._table.changelog_topic_name
-        most = self._outputs.limits.of(topic)
-        for touched in folded.touched.values():
-            if touched.changed and len(touched.key) + len(touched.value or b"") > most:
-                raise RecordTooLargeError(topic, len(touched.key) + len(touched.value or b""), most)
-        return folded
-
     async def _fold_carefully(self, event: Any, fold: Fold, answerer: Answerer, stream: Any) -> None:  # noqa: ANN401
         """Finish a batch of which a record cannot be folded, alone in its partition."""
         message, began = event.message, time.monotonic()
-        bounded = partial(self._bounded, fold)
         async with self._in_flight[message.partition].alone():
-            records = await asyncio.to_thread(
-                self._read_again, message.topic, message.partition, message.value.first_offset, message.offset
-            )
-            if not self._ownership.may_begin(message.generation_id):
-                return  # the partition may be another's; the batch stays unfinished and will be read again
-            folded = await self._careful.fold(bounded, message.partition, records, int(time.time() * 1000))
-            if self._ownership.may_begin(message.generation_id):
+            folded = await self._folding.fold_carefully(message, fold) if self._may_begin(message) else None
+            if folded is not None:  # else the batch stays unfinished and will be read again
                 batch = self._begin(event, folded, answerer, began)
                 await self._completion.finish(batch, self._follow(batch), stream)
+
+    def _may_begin(self, message: Any) -> bool:  # noqa: ANN401
+        return self._ownership.may_begin(message.generation_id)
 
     def _begin(self, event: Any, folded: FoldedBatch, answerer: Answerer, began: float) -> Batch:  # noqa: ANN401
         """Send what makes a batch durable."""
@@ -204,9 +176,10 @@ class Pipeline:
         self._send_dead_letters(folded, message, others)
         if folded.events:
             self._instruments.batch_events.observe(folded.events)
+        first = message.value.first_offset
         message.value = event.value = None  # 2 MB, which would otherwise live until the batch is acknowledged
         return Batch(
-            message.topic, message.partition, message.offset, message.generation_id, began, changed, changelog,
+            message.topic, message.partition, first, message.offset, message.generation_id, began, changed, changelog,
             others.seal(), answers, event,
         )  # fmt: skip
 

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from streams.agents.completion import Completion
+from streams.agents.folding import Folding
 from streams.agents.join_impressions import JoinImpressions
 from streams.agents.keep_histories import KeepHistories
 from streams.agents.ownership import Ownership
 from streams.agents.pipeline import Pipeline
 from streams.agents.recommender import Recommender
+from streams.agents.under_way import UnderWay
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.lease import Lease
@@ -153,7 +156,7 @@ class Stream:
 class Bench:
     """An agent on parts that the test holds in its hands."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         settings = Settings()
         self.journal = Journal()
         self.table = Table(self.journal)
@@ -172,10 +175,14 @@ class Bench:
         self.ownership = ownership = Ownership(Lease(60.0), lambda: self.generation)
         dead_letters = DeadLetters(settings.topics.dead_letters, outputs, instruments)
         foreign_writes = ForeignWrites(settings, table, self.states, outputs, instruments)
-        self.completion = Completion(table, self.states, outputs, foreign_writes, ownership, progress, instruments)
+        self.under_way = UnderWay(folder / "under-way", [settings.topics.interactions, settings.topics.impressions], 4)
+        folding = Folding(table, self.states, outputs, ownership, self.under_way, self.read_again)
+        self.completion = Completion(
+            table, self.states, outputs, foreign_writes, ownership, progress, self.under_way, instruments
+        )
         self.pipeline = Pipeline(
-            table, self.states, outputs, dead_letters, foreign_writes, self.completion, ownership, progress,
-            instruments, self.read_again,
+            table, self.states, outputs, dead_letters, foreign_writes, folding, self.completion, ownership, progress,
+            instruments,
         )  # fmt: skip
         self.recommender = Recommender(settings, outputs, ladder, dead_letters, instruments)
         self.agent = KeepHistories(self.pipeline, BatchFold(settings, self.states, {}), self.recommender)

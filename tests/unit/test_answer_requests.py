@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,8 +53,8 @@ class Ladder(OneRung):
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 async def answer(bench: Bench, *values: bytes, meanwhile: Any = lambda: None) -> bool:
@@ -76,11 +77,8 @@ def request(user_id: str) -> bytes:
 async def test_requests_are_answered_under_their_positions(bench: Bench) -> None:
     assert await answer(bench, request("u0"), request("u1"))
     answers = [json.loads(value) for value in bench.outputs.values(TOPIC)]
-    assert [(one["recommendation_id"], one["user_id"]) for one in answers] == [
-        ("requests/3/0", "u0"),
     positions = [(one["recommendation_id"], one["user_id"]) for one in answers]
     assert positions == [("requests/3/0", "u0"), ("requests/3/1", "u1")]
-    ]
 
 
 async def test_what_was_fetched_before_a_rebalance_is_left_to_the_new_owner(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from tests.unit.pipeline_bench import CHANGELOG, Bench, Stream, event, settle
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 async def test_nothing_is_stored_before_the_changelog_has_it_and_nothing_is_answered_before_it_is_stored(

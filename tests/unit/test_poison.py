@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from tests.unit.pipeline_bench import CHANGELOG, Bench, OneRung, Stream, event, 
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
