@@ -68,10 +68,10 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the process end when it folds item `deadly`."""
     add = Fold.add
 
-    def defective(self: Fold, state: Any, interaction: Any, offset: int) -> Folded:
+    def defective(self: Fold, state: Any, interaction: Any, offset: int, day: int) -> Folded:
         if interaction.item_id == "deadly":
             raise KilledError
-        return add(self, state, interaction, offset)
+        return add(self, state, interaction, offset, day)
 
     monkeypatch.setattr(Fold, "add", defective)
 
