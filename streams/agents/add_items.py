@@ -33,7 +33,7 @@ class AddItems:
                     continue
                 if item_id not in self._catalogue.rows:
                     self._outputs.send(self._rows_topic, item_id.encode(), b"{}", delivery)
-            self._dead_letters.count_lenient(event.message.topic, fates)
+            self._dead_letters.lenient_fields.count(event.message.topic, fates)
             await delivery.seal().acknowledged()
             await stream.ack(event)
             yield None

@@ -99,7 +99,7 @@ class AnswerRequests:
                 )
             except Exception as exc:  # noqa: BLE001 - as above
                 self._dead_letters.send(message, record, rejection(exc), delivery)
-        self._dead_letters.count_lenient(message.topic, fates)
+        self._dead_letters.lenient_fields.count(message.topic, fates)
         return asked
 
     def _query(self, partition: int, request: Request) -> Query:

@@ -210,4 +210,4 @@ class Pipeline:
         for user_id, value, why in folded.broken:
             source = (self._table.changelog_topic_name, message.partition, -1)
             self._dead_letters.send_bytes(user_id.encode(), value, why, source, delivery)
-        self._dead_letters.count_lenient(message.topic, folded.lenient)
+        self._dead_letters.lenient_fields.count(message.topic, folded.lenient)

@@ -14,6 +14,7 @@ from streams.api.problems import ProblemError
 from streams.decoding import decode_interaction
 from streams.errors import RejectedEventError
 from streams.records import Interaction
+from streams.repair import Fates
 from streams.settings import HttpSettings
 
 BODY_SECONDS: Final = 10.0
@@ -22,8 +23,14 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-async def read_events(request: Request, limits: HttpSettings, max_future_ms: int) -> list[Interaction]:
+async def read_events(request: Request, limits: HttpSettings, max_future_ms: int, fates: Fates) -> list[Interaction]:
     """Return the events of the body, one or a list: all of them acceptable, or none is taken.
+
+    Args:
+        request: which has them in its body.
+        limits: how much is read, and how many events.
+        max_future_ms: how far a producer's clock may be ahead.
+        fates: counts the fields that did not fit.
 
     Raises:
         ProblemError: it names the first event and field at fault.
@@ -35,11 +42,11 @@ async def read_events(request: Request, limits: HttpSettings, max_future_ms: int
     body = unpack(await _read_body(request, limits.max_body_bytes), limits.max_body_bytes)
     now_ms = time.time_ns() // 1_000_000
     if body.lstrip()[:1] != b"[":
-        return [decode_interaction(body, now_ms, max_future_ms)]
+        return [decode_interaction(body, now_ms, max_future_ms, fates)]
     events = []
     for index, raw in enumerate(_elements(body, limits.max_events)):
         try:
-            events.append(decode_interaction(bytes(raw), now_ms, max_future_ms))
+            events.append(decode_interaction(bytes(raw), now_ms, max_future_ms, fates))
         except RejectedEventError as exc:
             raise ProblemError("invalid-event", exc.detail, field=exc.field, reason=exc.reason, index=index) from exc
     return events

@@ -13,6 +13,7 @@ from streams.api.forwarding import Forwarder
 from streams.api.parameters import after_of, exclude_of, k_of, path_id, query_of
 from streams.api.problems import ProblemError
 from streams.errors import NotReadyError
+from streams.lenient_fields import LenientFields
 from streams.records import (
     Interaction,
     Positions,
@@ -23,6 +24,7 @@ from streams.records import (
     UserHistory,
     encode,
 )
+from streams.repair import Fates
 from streams.settings import Settings
 
 
@@ -69,17 +71,28 @@ class Serving(Protocol):
 class Endpoints:
     """One method a route; all raise what as_problem turns into a document."""
 
-    def __init__(self, serving: Serving, settings: Settings, forwarder: Forwarder, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        settings: Settings,
+        forwarder: Forwarder,
+        registry: CollectorRegistry,
+        lenient_fields: LenientFields,
+    ) -> None:
         self._serving = serving
         self._limits = settings.http
         self._k = settings.serving.k
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._forwarder = forwarder
         self._registry = registry
+        self._lenient_fields = lenient_fields
+        self._topic = settings.topics.interactions
 
     async def post_events(self, request: Request) -> Response:
         """Accept one event or a list: all of them, or none when one is wrong. Answered when Kafka has them."""
-        events = await read_events(request, self._limits, self._max_future_ms)
+        fates = Fates()
+        events = await read_events(request, self._limits, self._max_future_ms, fates)
+        self._lenient_fields.count(self._topic, fates)
         return _json(Positions(await self._serving.add_events(events)))
 
     async def get_recommendations(self, request: Request) -> Response:

@@ -18,6 +18,7 @@ from streams.api.forwarding import Forwarder
 from streams.api.openapi import AFTER, EVENTS, EXCLUDE, ITEM, USER, DirectRoute, DocumentedApi, Json, K, responses
 from streams.api.problems import as_problem, problem_response
 from streams.instruments import WorkerInstruments
+from streams.lenient_fields import LenientFields
 from streams.settings import Settings
 
 _API_VERSION: Final = "1"
@@ -46,7 +47,7 @@ def create_api(
         exception_handlers={HTTPException: _unrouted},
     )
     api.router.route_class = DirectRoute
-    for route in _routes(Endpoints(serving, settings, forwarder, registry)):
+    for route in _routes(Endpoints(serving, settings, forwarder, registry, LenientFields(instruments))):
         route.add_to(api, edge, tokens=bool(settings.http.tokens))
     return api
 

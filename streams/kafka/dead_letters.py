@@ -1,8 +1,6 @@
 """rejected events -> dead-letters: the bytes as they came, and why, so that nothing is lost in silence.
 
 With pseudonyms they are not as they came: a user's id is taken out of them (streams.kafka.unnamed).
-
-An event that was taken although a field did not fit is no dead letter: the field is counted, and said once.
 """
 
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.outputs import Delivery, Outputs
 from streams.kafka.unnamed import Unnamed
-from streams.repair import LEFT_OUT, Fates
+from streams.lenient_fields import LenientFields
 
 _log = structlog.get_logger()
 
@@ -23,11 +21,6 @@ MOST_BYTES: Final = 16 * 1024 * 1024 - 64 * 1024
 still would never be acknowledged, and its batch would be read again for ever."""
 
 Header = tuple[str, bytes]
-
-_WHY_LENIENT: Final = {
-    True: "The field cannot be read with certainty or is out of bounds; its events are taken without it.",
-    False: "The field is not of the type that the schema says; its events are understood, at some cost of time.",
-}
 
 
 class DeadLetters:
@@ -40,7 +33,8 @@ class DeadLetters:
         self._unnamed = unnamed
         self._outputs = outputs
         self._instruments = instruments
-        self._said: set[tuple[str, str, str]] = set()
+        self.lenient_fields = LenientFields(instruments)
+        """For whoever takes an event although a field of it did not fit."""
 
     def send(self, message: Any, record: Any, why: RejectedEventError, delivery: Delivery) -> None:  # noqa: ANN401
         """Send a record of a message, key, value and headers unchanged; more say where it was and why it is here."""
@@ -81,14 +75,6 @@ class DeadLetters:
             delivery,
             headers=[*kept, *((name, text.encode()) for name, text in said.items())],
         )
-
-    def count_lenient(self, topic: str, fates: Fates) -> None:
-        """Count fields that did not fit; a producer does so in all of its events, so each kind is logged once."""
-        for (field, fate), count in fates.items():
-            self._instruments.lenient_fields.labels(topic, field, fate).inc(count)
-            if (topic, field, fate) not in self._said:
-                self._said.add((topic, field, fate))
-                _log.warning("lenient_field", topic=topic, field=field, fate=fate, why=_WHY_LENIENT[fate == LEFT_OUT])
 
 
 def _bounded(

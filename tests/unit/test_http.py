@@ -115,6 +115,22 @@ async def test_a_bad_event_is_refused_by_field_and_reason(
     assert serving.events == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "value", "fate"),
+    [({"value": "12.99"}, 12.99, "read"), ({"value": "12,99"}, None, "left_out"), ({"user_id": 7}, None, "read")],
+)
+async def test_an_event_is_taken_although_an_optional_field_does_not_fit_and_that_is_counted(
+    serving: FakeServing, fields: dict[str, Any], value: float | None, fate: str
+) -> None:
+    # Issue 10, B.6: over HTTP as on the topic; the topic gets the event as it was understood.
+    registry, [field] = CollectorRegistry(), fields
+    async with api(serving, registry) as client:
+        assert (await client.post("/v1/events", json=event(**fields))).status_code == 202
+    assert serving.events[0].value == value
+    labels = {"topic": "headrace.interactions", "field": field, "fate": fate}
+    assert registry.get_sample_value("headrace_lenient_fields_total", labels) == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff\xfe", b'"text"', b"3", b"null", b'{"a":' * 50_000])
 async def test_a_body_that_is_no_event_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/v1/events", content=body, headers=JSON)

@@ -112,6 +112,17 @@ async def test_a_tombstone_of_an_unknown_item_gives_it_a_row_that_is_never_recom
     assert (await add(instruments, (b"i1", None))).records == [("headrace.rows", b"i1", b"{}", {})]
 
 
+async def test_an_item_is_added_although_optional_fields_do_not_fit_and_these_are_counted(
+    instruments: WorkerInstruments,
+) -> None:
+    # Issue 10, B.6, shared/cases/items_topic.jsonl: a null text or a price in quotes cost the whole item.
+    value = b'{"item_id":"i1","title":null,"price":"12.50","stock":"many"}'
+    assert (await add(instruments, (b"i1", value))).records == [("headrace.rows", b"i1", b"{}", {})]
+    counted = instruments.lenient_fields
+    assert counted.labels("headrace.items", "price", "read")._value.get() == 1
+    assert counted.labels("headrace.items", "stock", "left_out")._value.get() == 1
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
