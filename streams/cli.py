@@ -277,6 +277,25 @@ def topics(*, check: Annotated[bool, typer.Option("--check", help="Create nothin
 
 
 @app.command(rich_help_panel=_LOOK)
+def reset(
+    *,
+    tables: Annotated[bool, typer.Option("--tables", help="The tables of the workers on this machine.")] = False,
+    state: Annotated[bool, typer.Option("--state", help="The states of all users: their histories.")] = False,
+    model: Annotated[bool, typer.Option("--model", help="What was learned and published.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give up what was made of topics that are no more, so that it is made anew of those that there are.
+
+    A role that finds such topics names the option. It says what it will do and asks; stop the roles before.
+
+    **Examples:** `headrace reset --tables` · `headrace reset --state --model --yes`
+    """
+    from streams.commands.reset import reset as run_reset
+
+    raise typer.Exit(run_reset(_settings(), tables=tables, state=state, model=model, yes=yes))
+
+
+@app.command(rich_help_panel=_LOOK)
 def doctor() -> None:
     """Check this machine and what runs on it; say what to do about each problem."""
     from streams.commands.doctor import show_checks

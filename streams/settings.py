@@ -68,6 +68,9 @@ class KafkaSettings(_Group):
     replication_factor: Positive = 1
     session_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 6.0
     """The users of a worker that stays away move to another after this. Brokers allow no less than 6 by default."""
+    on_new_topics: Literal["stop", "anew"] = "stop"
+    """What a role does when a topic is not the one that its states, tables or weights were made of: stop with a
+    sentence, or give them up and make them anew, as `headrace reset` does."""
 
 
 class TritonSettings(_Group):

@@ -17,6 +17,7 @@ from typing import Any, Final
 import faust
 import structlog
 import uvloop
+from faust.exceptions import ConsistencyError
 from faust.types import TP
 from prometheus_client import CollectorRegistry, ProcessCollector
 from yarl import URL
@@ -48,6 +49,7 @@ from streams.kafka.lease import Lease
 from streams.kafka.membership import member_name, take_folder
 from streams.kafka.outputs import Outputs
 from streams.kafka.range_reader import read_range
+from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_setup import check_topics, ensure_topics
 from streams.kafka.unnamed import Unnamed
 from streams.lists.ladder import Ladder
@@ -243,14 +245,18 @@ def run_worker(settings: Settings) -> int:
     check_topics(states)
     partitions = next(state.partitions for state, spec in zip(states, SPECS, strict=True) if spec.partitions == BY_USER)
     take_folder(_folder(settings))
+    guard = TopicGuard(settings, _folder(settings))
+    guard.check()
     gc.set_threshold(*_GC_THRESHOLD)
     gc.freeze()  # modules and settings, which live as long as the worker
-    return uvloop.run(_run(settings, partitions))
+    return uvloop.run(_run(settings, partitions, guard.watch))
 
 
-async def _run(settings: Settings, partitions: int) -> int:
+async def _run(settings: Settings, partitions: int, *watches: Hook) -> int:
     loop = asyncio.get_running_loop()
     app = create_app(settings, partitions).app
+    for watch in watches:
+        app.task(watch)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -258,7 +264,7 @@ async def _run(settings: Settings, partitions: int) -> int:
     told = asyncio.create_task(stopped.wait())
     await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
     if reason := app.crash_reason:
-        _log.error("worker_stopped", reason=str(reason))
+        _log.error("worker_stopped", reason=_said(reason, settings))
         # Nothing may be sent or committed any more, so there is nothing to tidy up.
         Lossy(sys.stderr).flush()
         os._exit(1)
@@ -270,6 +276,16 @@ async def _run(settings: Settings, partitions: int) -> int:
     # A loop that closes waits for every task, and a library's that swallows its cancellation never ends (seen: 30 s).
     Lossy(sys.stderr).flush()
     os._exit(0)
+
+
+def _said(reason: BaseException, settings: Settings) -> str:
+    """Return why the worker stopped, in Headrace's words where Faust has its own."""
+    if isinstance(reason, ConsistencyError):
+        return (
+            f"The tables in {_folder(settings)} are ahead of {settings.topics.changelog}: the brokers have lost its "
+            "end, or it was made anew. Run `headrace reset --tables`, and they are made anew from it."
+        )
+    return str(reason)
 
 
 async def _live(app: faust.App) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import StartError
 from streams.kafka.failures import is_passing
@@ -33,12 +33,12 @@ class ReadableTopic:
         position: the first offset that is wanted.
     """
 
-    def __init__(self, client: Mapping[str, Any], topic: str, position: int = OFFSET_BEGINNING) -> None:
+    def __init__(self, client: Mapping[str, Any], topic: str, position: int = 0) -> None:
         self.topic = topic
         self._partition = TopicPartition(topic, 0)
         self._consumer = reader(client, topic, position)
         self._position = position
-        """Next offset; below 0 as long as nothing was read."""
+        """Next offset."""
 
     def up_to_now(self) -> Iterator[Message]:
         """Yield what is new, up to what can be read now.

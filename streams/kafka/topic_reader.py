@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from streams.errors import StartError
 
@@ -20,13 +20,14 @@ _MEMORY_KILOBYTES: Final = 16 * 1024
 _NOTHING_MORE: Final = (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART)  # noqa: SLF001 - its public name
 
 
-def reader(client: Mapping[str, Any], topics: str | Sequence[str], position: int = OFFSET_BEGINNING) -> Consumer:
+def reader(client: Mapping[str, Any], topics: str | Sequence[str], position: int = 0) -> Consumer:
     """Return a consumer of what was committed to a topic of one partition, or to several, from a position on.
 
     Args:
         client: librdkafka's settings of the connection.
         topics: full names.
-        position: the first offset that is wanted.
+        position: the first offset that is wanted. 0 finds a beginning that is further on; librdkafka's OFFSET_BEGINNING
+            does too, and waits 500 ms first.
     """
     consumer = Consumer(
         {

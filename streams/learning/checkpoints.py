@@ -1,6 +1,7 @@
 """what a learner holds -> its checkpoint: copied between two batches, written by a thread while learning goes on."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +25,14 @@ class Checkpoints:
         path: of the file.
         seconds: between two of them at least.
         instruments: count the time to write one.
+        confirm: is called before one is written; its exception comes out of `due`.
     """
 
-    def __init__(self, path: Path, seconds: float, instruments: LearnerInstruments) -> None:
+    def __init__(
+        self, path: Path, seconds: float, instruments: LearnerInstruments, confirm: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = path
+        self._confirm = confirm
         self._seconds = seconds
         self._instruments = instruments
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -85,6 +90,7 @@ class Checkpoints:
         self._writer.shutdown()
 
     def _write(self, state: dict[str, Any]) -> float:
+        self._confirm()
         begun = time.monotonic()
         with self._instruments.step_seconds.labels("checkpoint").time():
             write_checkpoint(self.path, state)

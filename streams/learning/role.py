@@ -27,6 +27,7 @@ from streams.learning.commands import CommandLog
 from streams.learning.example_source import ExampleSource
 from streams.learning.examples import NOT_WANTED, ExampleBatch
 from streams.learning.item_texts import ItemTexts
+from streams.learning.learned_topics import LearnedTopics
 from streams.learning.rejections import Rejections
 from streams.learning.releases import Releases
 from streams.learning.steps import Steps
@@ -49,6 +50,7 @@ class LearnerRole:
         width = encoder.width if encoder else 0
         config = online_config(wanted.preset, wanted.policy, wanted.canary_share, width)
         self._learner = OnlineLearner(replace(config, not_wanted=NOT_WANTED))
+        self._topics = LearnedTopics(settings)
         self.rows = RowLog(settings)
         self._texts = ItemTexts(settings, self.rows, encoder) if encoder else None
         if self._texts:
@@ -59,7 +61,9 @@ class LearnerRole:
         self._suspects = Suspects(folder)
         self._source = ExampleSource(settings, self.rows, instruments, self._rejections, self._suspects)
         self._releases = Releases(settings, self._learner, instruments)
-        self._checkpoints = Checkpoints(folder / "checkpoint", wanted.checkpoint_seconds, instruments)
+        self._checkpoints = Checkpoints(
+            folder / "checkpoint", wanted.checkpoint_seconds, instruments, self._topics.refuse_change
+        )
         self._saved: dict[int, int] = {}
         """Positions of the checkpoint that is being written."""
         self.backfilled: list[str] = []
@@ -142,17 +146,19 @@ class LearnerRole:
         self._commands.close()
 
     def _restored(self) -> bool:
-        """Go on from the newest checkpoint; return whether there is one.
+        """Go on from the newest checkpoint; return whether there is one, and one whose positions are of these topics.
 
         Raises:
             StartError: it is of another model.
         """
         state = self._checkpoints.newest()
-        if state is None:
+        if state is None or not self._topics.have_the_rows(state.get("topics", {}), self._checkpoints.path):
             return False
+        goes_on = self._topics.have_the_positions(state.get("topics", {}))
         try:
             self._learner.resume(state["learner"])
-            self._source.restore(state)
+            if goes_on:
+                self._source.restore(state)
             self._releases.restore(state["releases"])
             self._commands.go_to(int(state["commands"]))
             self.backfilled = list(state.get("backfilled", ()))
@@ -162,7 +168,7 @@ class LearnerRole:
                 "begin anew, or set HEADRACE_LEARNER__PRESET and __TEXT back."
             ) from exc
         log.info("checkpoint-restored", outcomes=self._learner.outcomes, generation=self._releases.generation)
-        return True
+        return goes_on
 
     def _obey(self) -> None:
         """Carry out what was asked for since the checkpoint, and write down what serves where that is new."""
@@ -180,6 +186,7 @@ class LearnerRole:
                 **self._source.state(),
                 "releases": self._releases.state(),
                 "commands": self._commands.position,
+                "topics": self._topics.ids,
                 "backfilled": list(self.backfilled),
             }
         self._saved = state["positions"]

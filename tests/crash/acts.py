@@ -13,10 +13,10 @@ from typing import Final
 import stamina
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from streams.kafka.identity import identities
 
 from streams.errors import StartError
 from streams.kafka.clients import librdkafka_config
+from streams.kafka.identity import identities
 from streams.kafka.topic_setup import ensure_topics
 from streams.settings import Settings
 from tests.crash.roles import Deployment
