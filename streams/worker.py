@@ -252,7 +252,7 @@ def run_worker(settings: Settings) -> int:
     return uvloop.run(_run(settings, partitions, guard.watch))
 
 
-async def _run(settings: Settings, partitions: int, *watches: Hook) -> int:
+async def _run(settings: Settings, partitions: int, *watches: Callable[[], Awaitable[None]]) -> int:
     loop = asyncio.get_running_loop()
     app = create_app(settings, partitions).app
     for watch in watches:
