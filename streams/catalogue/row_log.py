@@ -1,6 +1,7 @@
 """rows -> row numbers: the learner's view of which item has which row, read to the end whenever an id is unknown."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from confluent_kafka import Producer
 
@@ -11,7 +12,9 @@ from streams.kafka.clients import librdkafka_config
 from streams.kafka.readable_topic import ReadableTopic
 from streams.settings import Settings
 
-_SECONDS = 20.0
+_SECONDS: Final = 20.0
+_BATCH: Final = 10_000
+"""Rows that Kafka takes within these seconds: there is no deadline for all of them, and librdkafka holds 100,000."""
 
 
 class RowLog:
@@ -52,14 +55,21 @@ class RowLog:
             StartError: Kafka does not acknowledge them.
         """
         self.catch_up()
+        wanted = dict.fromkeys(item_ids)
+        new = [item_id for item_id in wanted if item_id not in self._catalogue.rows]
         producer = Producer(librdkafka_config(self._settings, enable_idempotence=True, linger_ms=20))
-        for item_id in dict.fromkeys(item_ids):
-            if item_id not in self._catalogue.rows:
+        for start in range(0, len(new), _BATCH):
+            for item_id in new[start : start + _BATCH]:
                 producer.produce(self._topic.topic, b"{}", item_id.encode(), 0)
-        if producer.flush(_SECONDS):
-            raise StartError(f"Kafka at {self._settings.broker} does not take the rows of new items; check the broker.")
+            if producer.flush(_SECONDS):
+                raise self._refused()
         self.catch_up()
+        if any(item_id not in self._catalogue.rows for item_id in new):
+            raise self._refused()
 
     def close(self) -> None:
         """Let go of the connection."""
         self._topic.close()
+
+    def _refused(self) -> StartError:
+        return StartError(f"Kafka at {self._settings.broker} does not take the rows of new items; check the broker.")

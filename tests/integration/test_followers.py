@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from streams.catalogue.catalogue import Catalogue
+from streams.catalogue.row_log import RowLog
 from streams.errors import StartError
 from streams.followers import follower as following
 from streams.followers.catalogue import CatalogueFollower
@@ -114,6 +115,15 @@ def test_reading_takes_as_long_as_it_gets_on_and_says_how_far_it_is(
     follower.stop()
     assert len(taken) == 8
     assert any("records read so far" in line for line in said)
+
+
+def test_rows_are_appended_however_many_there_are(real: Deployment) -> None:
+    """A.7's sibling: all had to be acknowledged in 20 s, and librdkafka holds 100,000 at once."""
+    log = RowLog(real.settings)
+    ids = [f"i{number}" for number in range(110_000)]
+    log.append(ids)
+    assert log.of([ids[0], ids[-1]]) == [1, len(ids)]
+    log.close()
 
 
 def test_a_kafka_that_gives_nothing_is_an_error_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
