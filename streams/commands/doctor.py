@@ -21,11 +21,14 @@ from streams.settings import Settings
 _MIN_DISK_BYTES: Final = 2 * 2**30
 _MIN_SHM_BYTES: Final = 256 * 2**20
 _SECONDS: Final = 3.0
+_OPEN_SECONDS: Final = 10.0
+"""A transaction that is open for so long holds up whoever reads behind it."""
 _PACKAGES: Final = (
     "headrace",
     "faust-streaming",
     "confluent-kafka",
     "cramjam",
+    "kafka-python",
     "rocksdict",
     "tritonclient",
 )
@@ -75,6 +78,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield kafka
     if kafka.state is State.OK:
         yield _topics(settings)
+        yield _transactions(settings)
     yield _triton(settings)
     yield _worker(settings)
     yield _learner(settings)
@@ -168,6 +172,19 @@ def _topics(settings: Settings) -> Finding:
     if told := risks(states):
         return Finding("topics", State.IDLE, " ".join(told))
     return Finding("topics", State.OK, f"{len(states)} as they should be")
+
+
+def _transactions(settings: Settings) -> Finding:
+    from streams.kafka.open_transactions import open_transactions
+
+    try:
+        held_up = open_transactions(settings, _OPEN_SECONDS)
+    except StartError as exc:
+        return Finding("held up", State.IDLE, str(exc))
+    if held_up:
+        remedy = "commit or abort them there; Kafka aborts each when its own timeout is over."
+        return Finding("held up", State.PROBLEM, " ".join(map(str, held_up)), remedy)
+    return Finding("held up", State.OK, f"no transaction has been open for {_OPEN_SECONDS:g} s")
 
 
 def _triton(settings: Settings) -> Finding:

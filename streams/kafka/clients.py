@@ -1,4 +1,4 @@
-"""One set of Kafka settings, spelled for both clients: librdkafka and Faust's aiokafka."""
+"""One set of Kafka settings, spelled for each of the three clients: librdkafka, kafka-python and Faust's aiokafka."""
 
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,22 @@ def librdkafka_config(settings: Settings, **extra: Any) -> dict[str, Any]:  # no
     }
     config |= {key.replace("_", "."): value for key, value in extra.items()}
     return {key: value for key, value in config.items() if value is not None}
+
+
+def kafka_python_config(settings: Settings, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - kafka-python's own values
+    """Return the keyword arguments of a kafka-python client."""
+    kafka = settings.kafka
+    config: dict[str, Any] = {
+        "bootstrap_servers": settings.broker.split(","),
+        "security_protocol": kafka.security_protocol,
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": _password(kafka),
+        "ssl_cafile": _path(kafka.ssl_cafile),
+        "ssl_certfile": _path(kafka.ssl_certfile),
+        "ssl_keyfile": _path(kafka.ssl_keyfile),
+    }
+    return {key: value for key, value in (config | extra).items() if value is not None}
 
 
 def faust_credentials(settings: Settings) -> "CredentialsT | None":

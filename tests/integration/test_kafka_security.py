@@ -1,4 +1,4 @@
-"""The security settings reach librdkafka and aiokafka alike: each passes a real listener that insists."""
+"""The security settings reach librdkafka, kafka-python and aiokafka alike: each passes a real listener that insists."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import aiokafka.errors
+import kafka.errors
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from kafka import KafkaConsumer, KafkaProducer
 
-from streams.kafka.clients import faust_credentials, librdkafka_config
+from streams.kafka.clients import faust_credentials, kafka_python_config, librdkafka_config
 from streams.settings import Settings
 from tests.integration.secure_broker import SecureBroker
 
@@ -35,6 +37,17 @@ def by_librdkafka(settings: Settings, topic: str, value: bytes) -> tuple[bool, b
     return listed, bytes(message.value() or b"")
 
 
+def by_kafka_python(settings: Settings, topic: str, value: bytes) -> tuple[bool, bytes]:
+    config = kafka_python_config(settings, bootstrap_timeout_ms=3000)
+    producer = KafkaProducer(**config)
+    producer.send(topic, value).get(10)
+    producer.close()
+    consumer = KafkaConsumer(topic, **config, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
+    listed, message = topic in consumer.topics(), next(consumer)
+    consumer.close()
+    return listed, bytes(message.value)
+
+
 def by_aiokafka(settings: Settings, topic: str, value: bytes) -> tuple[bool, bytes]:
     """As Faust's driver makes its clients."""
 
@@ -51,7 +64,7 @@ def by_aiokafka(settings: Settings, topic: str, value: bytes) -> tuple[bool, byt
     return asyncio.run(asyncio.wait_for(once(), 20))
 
 
-CLIENTS = [by_librdkafka, by_aiokafka]
+CLIENTS = [by_librdkafka, by_kafka_python, by_aiokafka]
 
 
 @pytest.fixture
@@ -90,5 +103,5 @@ def test_no_client_passes_with_less(secure_broker: SecureBroker, topic: str) -> 
     with ThreadPoolExecutor(len(attempts)) as pool:  # most of them try for 3 s
         results = [pool.submit(client, less, topic, b"hello") for client, less in attempts]
     for result in results:
-        with pytest.raises((KafkaException, aiokafka.errors.KafkaError)):
+        with pytest.raises((KafkaException, kafka.errors.KafkaError, aiokafka.errors.KafkaError)):
             result.result()

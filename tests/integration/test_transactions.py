@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
+from streams.kafka.open_transactions import open_transactions
 from streams.local.local_broker import LocalBroker
 from tests.integration.real_worker import Deployment, RealWorker, deployment, now_ms, until
 
@@ -87,3 +88,14 @@ def test_a_recovery_gets_past_what_was_aborted_in_the_changelog(real: Deployment
     worker.come_back()
     assert worker.history("u3") == ["i1"]
     assert worker.history("u3", real.click("u3", "i2")) == ["i1", "i2"]
+
+
+def test_doctor_names_the_producer_whose_transaction_is_open(real: Deployment) -> None:
+    producer = begun(real)
+    click(real, producer, "u9", "open")
+    [found] = open_transactions(real.settings, 0)
+    assert found.topics == (f"{real.prefix}interactions",)
+    assert found.transactional_id in str(found)
+    assert open_transactions(real.settings, 3600) == []
+    producer.abort_transaction(20)
+    assert open_transactions(real.settings, 0) == []
