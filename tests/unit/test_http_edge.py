@@ -29,7 +29,7 @@ from streams.errors import StartError
 from streams.instruments import WorkerInstruments
 from streams.records import Interaction
 from streams.settings import HttpSettings, Settings
-from streams.worker import Worker
+from streams.worker_app import Worker
 from tests.certificates import certificate
 from tests.fakes import FakeServing
 from tests.unit.test_http import api, event, problem_of

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from streams.errors import StartError
-from streams.worker import Worker
+from streams.worker_app import Worker
 
 
 @pytest.mark.parametrize("dead", ["catalogue", "neighbours", "decisions"])
