@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from faust.types import TP
 
-from streams import cli
 from streams.agents import completion, pipeline
+from streams.cli.main import main
 from streams.kafka import transport
 from streams.kafka.outputs import Delivery
 from streams.records import Interaction
@@ -130,4 +130,4 @@ MUTANTS: Final = {
 
 if __name__ == "__main__":
     MUTANTS[sys.argv.pop(1)]()
-    cli.main()
+    main()

@@ -56,7 +56,7 @@ def imported_by_the_backend() -> list[str]:
 
 
 MODULES = {
-    "worker": ["streams.worker", "streams.cli", "streams.files.replay", "streams.files.validate", "polars",
+    "worker": ["streams.worker", "streams.cli.main", "streams.files.replay", "streams.files.validate", "polars",
                "streams.learning.models_admin", "streams.commands.ask", "streams.commands.doctor"],
     "learner": ["streams.learner"],
     "triton": ["streams.triton.container", "streams.triton.probe", *imported_by_the_backend()],

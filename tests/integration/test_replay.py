@@ -125,7 +125,7 @@ def test_a_killed_replay_goes_on_with_exactly_what_is_missing(
     ]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     killed = subprocess.Popen(
-        [sys.executable, "-c", "from streams.cli import main; main()", "replay", str(path), "--speed", "400/s"],
+        [sys.executable, "-c", "from streams.cli.main import main; main()", "replay", str(path), "--speed", "400/s"],
         env=os.environ
         | {"HEADRACE_BROKER": settings.broker, "HEADRACE_PREFIX": settings.prefix}
         | {"HEADRACE_DATA_DIR": str(settings.data_dir)},

@@ -20,7 +20,7 @@ def headrace(
     *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from streams.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from streams.cli.main import main; main()", *arguments],
         capture_output=True, text=True, check=False, cwd=folder, timeout=60,
         env={"PATH": "", "COLUMNS": "200", "HEADRACE_LOG__LEVEL": "warning", **(environment or {})},
     )  # fmt: skip
@@ -35,7 +35,7 @@ def test_help_names_every_command_and_version_prints_one(tmp_path: Path) -> None
 
 def test_help_imports_none_of_the_heavy_libraries() -> None:
     heavy = ("torch", "faust", "confluent_kafka", "polars", "pydantic", "httpx", "fastapi")
-    code = f"import sys, streams.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, streams.cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

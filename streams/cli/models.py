@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from streams.cli.options import load
 from streams.errors import StartError
 
 if TYPE_CHECKING:
     from streams.learning.models_admin import Action
-    from streams.settings import Settings
 
 app = typer.Typer(
     help="Which model versions there are and which serves. What you ask for, the learner carries out.",
@@ -47,7 +47,7 @@ def versions(context: typer.Context) -> None:
 
     from streams.learning import models_admin
 
-    settings = _settings()
+    settings = load()
     table = Table("version", "generation", "NDCG@10 when written", "", box=None, header_style="bold")
     try:
         current, note = models_admin.current(settings), ""
@@ -72,7 +72,7 @@ def log() -> None:
     from streams.learning import models_admin
 
     console = Console(highlight=False, soft_wrap=True)
-    records = models_admin.log(_settings())
+    records = models_admin.log(load())
     if not records:
         console.print("No decision yet.")
     for record in records:
@@ -127,14 +127,5 @@ def unfreeze(by: By) -> None:
 def _ask(action: "Action", by: str, version: int | None = None) -> None:
     from streams.learning import models_admin
 
-    models_admin.command(_settings(), action, by=by.strip() or _user(), version=version)
+    models_admin.command(load(), action, by=by.strip() or _user(), version=version)
     typer.echo(f"Asked for {action}; `headrace models log` shows when the learner has done it.")
-
-
-def _settings() -> "Settings":
-    from streams.logs import configure_logs
-    from streams.settings import load_settings
-
-    settings = load_settings()
-    configure_logs(settings.log)
-    return settings
