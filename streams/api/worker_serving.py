@@ -9,6 +9,7 @@ import msgspec
 from aiokafka.partitioner import murmur2
 from faust.types import TP
 
+from streams.agents.answers import recommendation
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
 from streams.instruments import WorkerInstruments
@@ -105,18 +106,9 @@ class WorkerServing:
         self._lists.labels(ranking.rung).inc()
         offset = state.offset if state else -1
         cause = Cause("interactions", partition, offset)
-        return Recommendation(
-            recommendation_id=f"http/{time.time_ns()}",
-            user_id=user_id,
-            cause=cause,
-            items=ranking.items,
-            version=ranking.version,
-            generation=ranking.generation,
-            rung=ranking.rung,
-            timestamp=int(time.time() * 1000),
-            stage_ms={"total": round((time.monotonic() - began) * 1000, 2)},
-            slot=ranking.slot,
-        )
+        stage_ms = {"total": round((time.monotonic() - began) * 1000, 2)}
+        answer = recommendation(user_id, cause, ranking, int(time.time() * 1000), stage_ms)
+        return msgspec.structs.replace(answer, recommendation_id=f"http/{time.time_ns()}")
 
     async def history(self, user_id: str, after: str | None) -> UserHistory:
         """Return what is remembered of a user.
