@@ -12,7 +12,10 @@ from tests.integration.real_worker import deployment, now_ms, until
 pytestmark = pytest.mark.integration
 
 LIMIT_BYTES = 64 * 1024
-"""No file may grow beyond it: what a full disk is to RocksDB, without the right to mount one."""
+"""No file may grow beyond it: what a full disk is to RocksDB, without the right to mount one.
+
+The users' states are twice as much in each partition, also where all of its events come in one batch.
+"""
 
 
 def test_a_worker_whose_disk_fills_ends_and_goes_on_with_every_event_once(tmp_path: Path, broker: LocalBroker) -> None:
@@ -25,7 +28,7 @@ def test_a_worker_whose_disk_fills_ends_and_goes_on_with_every_event_once(tmp_pa
         wanted: dict[str, list[str]] = defaultdict(list, {"u0": ["before"]})
         placed: dict[str, list[tuple[int, int]]] = {}
         for number in range(8000):
-            user, item = f"u{number % 500}", f"item-{number}"
+            user, item = f"u{number % 2500}", f"item-{number}"
             wanted[user].append(item)
             event = {"event_id": str(number), "user_id": user, "item_id": item, "type": "click", "timestamp": now_ms()}
             placed[user] = real.queue("interactions", user, event)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) ->
 
 async def take(bench: Bench, *batches: list[tuple[int, bytes]]) -> None:
     """Let the agent take batches, with a Kafka that acknowledges all there is."""
-    taking = asyncio.create_task(bench.take(*batches))
+    await acknowledging(bench, bench.take(*batches))
+
+
+async def acknowledging(bench: Bench, takes: Coroutine[Any, Any, None]) -> None:
+    taking = asyncio.create_task(takes)
     for _ in range(1000):
         bench.outputs.acknowledge_all()
         await asyncio.sleep(0.001)
@@ -140,9 +144,12 @@ async def test_an_impression_that_the_join_raises_on_is_a_dead_letter(
         (number, encode(Impression(name, "u1", [Shown("b", 0)], NOON))) for number, name in enumerate(("m1", "poison"))
     ]
     bench.log = dict(enumerate(batch))
-    async for _ in bench.join(Stream(bench.journal, batch)):
-        bench.outputs.acknowledge_all()
-        await settle()
+
+    async def join() -> None:
+        async for _ in bench.join(Stream(bench.journal, batch)):
+            await settle()
+
+    await acknowledging(bench, join())
     [(value, said)] = dead_letters(bench)
     assert value == batch[1][1]
     assert said["reason"] == "unprocessable"
