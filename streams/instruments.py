@@ -46,6 +46,12 @@ class WorkerInstruments:
             "headrace_duplicate_interactions", "Interactions dropped by their event_id.", registry=registry
         )
         self.dead_letters = Counter("headrace_dead_letters", "Rejected events.", ["topic", "reason"], registry=registry)
+        self.misplaced = Counter(
+            "headrace_misplaced_users",
+            "Users of a batch whose records belong into another partition, by topic",
+            ["topic"],
+            registry=registry,
+        )
         self.lenient_fields = Counter(
             "headrace_lenient_fields",
             "Fields of events that did not fit the schema: read all the same, or left out.",

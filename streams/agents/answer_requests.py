@@ -14,6 +14,7 @@ from streams.decoding import decode, decoder
 from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.misplaced import Misplaced, partition_of
 from streams.kafka.outputs import Delivery, Outputs
 from streams.lists.ladder import Ladder, RankedList
 from streams.lists.query import Query
@@ -51,7 +52,9 @@ class AnswerRequests:
         instruments: WorkerInstruments,
     ) -> None:
         self._topic = settings.topics.recommendations
+        self._partitions = settings.kafka.partitions
         self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
+        self._misplaced = Misplaced(instruments)
         self._deadline_seconds = settings.serving.deadline_ms / 1000
         self._states = states
         self._outputs = outputs
@@ -90,16 +93,18 @@ class AnswerRequests:
         return True
 
     def _decoded(self, message: Any, delivery: Delivery) -> list[_Asked]:  # noqa: ANN401
-        asked, fates = [], Fates()
+        asked, fates, misplaced = [], Fates(), 0
         for record in message.value:
             try:
                 request = decode(_REQUEST, record.value, fates)
+                misplaced += partition_of(request.user_id, self._partitions) != message.partition
                 asked.append(
                     _Asked(replace(request, user_id=self._pseudonym(request.user_id, message.partition)), record)
                 )
             except Exception as exc:  # noqa: BLE001 - as above
                 self._dead_letters.send(message, record, rejection(exc), delivery)
         self._dead_letters.lenient_fields.count(message.topic, fates)
+        self._misplaced.count(message.topic, message.partition, misplaced)
         return asked
 
     def _query(self, partition: int, request: Request) -> Query:

@@ -10,6 +10,7 @@ from streams.agents.pipeline import Pipeline
 from streams.agents.recommender import Recommender
 from streams.decoding import decode_impression
 from streams.errors import RejectedEventError
+from streams.kafka.misplaced import partition_of
 from streams.pseudonyms import pseudonyms
 from streams.settings import Settings
 from streams.state.batch_fold import FoldedBatch, touch
@@ -24,6 +25,7 @@ class JoinImpressions:
     def __init__(self, settings: Settings, states: UserStates, pipeline: Pipeline, recommender: Recommender) -> None:
         self._impressions = Impressions(settings.impressions)
         self._max_future_ms = settings.state.max_future_seconds * 1000
+        self._partitions = settings.kafka.partitions
         self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
         self._states = states
         self._pipeline = pipeline
@@ -45,7 +47,9 @@ class JoinImpressions:
                 batch.rejected.append((record, why))
                 continue
             user_id = self._pseudonym(impression.user_id, partition)
-            touched = batch.touched.get(user_id) or touch(self._states, partition, user_id, batch)
+            touched = batch.touched.get(user_id) or touch(
+                self._states, partition, user_id, batch, partition_of(impression.user_id, self._partitions)
+            )
             touched.exposures += self._impressions.show(touched.state, impression, record.offset, batch.fates)
             touched.changed = True
         for touched in batch.touched.values():

@@ -20,6 +20,7 @@ from streams.errors import RejectedEventError
 from streams.instruments import WorkerInstruments
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.in_flight import InFlight
+from streams.kafka.misplaced import Misplaced
 from streams.kafka.outputs import Delivery, Outputs
 from streams.state.batch_fold import FoldedBatch, Touched
 from streams.state.foreign_writes import ForeignWrites
@@ -59,6 +60,7 @@ class Pipeline:
         self._ownership = ownership
         self._progress = progress
         self._instruments = instruments
+        self._misplaced = Misplaced(instruments)
         self._last: dict[int, Batch] = {}
         """By partition: the newest batch."""
         self._in_flight: dict[int, InFlight] = defaultdict(InFlight)
@@ -176,6 +178,7 @@ class Pipeline:
         self._send_dead_letters(folded, message, others)
         if folded.events:
             self._instruments.batch_events.observe(folded.events)
+        self._misplaced.count(message.topic, message.partition, folded.misplaced)
         first = message.value.first_offset
         message.value = event.value = None  # 2 MB, which would otherwise live until the batch is acknowledged
         return Batch(

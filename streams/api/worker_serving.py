@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import faust
 import msgspec
-from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from streams.agents.answers import recommendation
 from streams.catalogue.catalogue import Catalogue
 from streams.errors import NotReadyError, PositionError
 from streams.instruments import WorkerInstruments
+from streams.kafka.misplaced import partition_of
 from streams.kafka.outputs import Outputs
 from streams.lists.ladder import Ladder
 from streams.lists.query import Query
@@ -160,7 +160,7 @@ class WorkerServing:
 
     def _partition(self, user_id: str) -> int:
         """Return the user's partition, as Kafka's Java producers compute it."""
-        return int(murmur2(user_id.encode()) & 0x7FFFFFFF) % self._partitions
+        return partition_of(user_id, self._partitions)
 
     async def _state(self, user_id: str, after: str | None) -> tuple[int, UserState | None]:
         """Return the user's partition and state, once it reflects `after`."""

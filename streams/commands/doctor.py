@@ -32,6 +32,7 @@ _PACKAGES: Final = (
     "rocksdict",
     "tritonclient",
 )
+_KEYED_BY_USER: Final = ("interactions", "impressions", "requests")
 _LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -79,6 +80,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if kafka.state is State.OK:
         yield _topics(settings)
         yield _transactions(settings)
+        yield _producers(settings)
     yield _triton(settings)
     yield _worker(settings)
     yield _learner(settings)
@@ -185,6 +187,20 @@ def _transactions(settings: Settings) -> Finding:
         remedy = "commit or abort them there; Kafka aborts each when its own timeout is over."
         return Finding("held up", State.PROBLEM, " ".join(map(str, held_up)), remedy)
     return Finding("held up", State.OK, f"no transaction has been open for {_OPEN_SECONDS:g} s")
+
+
+def _producers(settings: Settings) -> Finding:
+    from streams.kafka.misplaced import REMEDY, samples
+
+    try:
+        found = samples(settings, _KEYED_BY_USER)
+    except StartError as exc:
+        return Finding("keys", State.IDLE, str(exc))
+    wrong = [f"{s.misplaced} of the newest {s.looked} records of {s.topic}" for s in found if s.misplaced]
+    if wrong:
+        told = f"{' and '.join(wrong)} lie in another partition than their user's, where nobody looks for them"
+        return Finding("keys", State.PROBLEM, f"{told}.", REMEDY)
+    return Finding("keys", State.OK, f"the newest {sum(s.looked for s in found)} records lie where their users are")
 
 
 def _triton(settings: Settings) -> Finding:

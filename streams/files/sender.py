@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
-from aiokafka.partitioner import murmur2
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Message, Producer, murmur2
 
 from streams.errors import StartError
 from streams.files.outcome import Replayed
@@ -39,9 +38,7 @@ class EventSender:
         self._producer = Producer(librdkafka_config(settings, enable_idempotence=True, linger_ms=linger_ms))
         self.partitions, self.cluster = partitions_of(self._producer, settings, self.topic)
         # Named for each event, by the rule of Kafka's Java clients: a key always meets the partition it met before.
-        self.partition_of: Callable[[bytes], int] = lru_cache(1 << 16)(
-            lambda key: (murmur2(key) & 0x7FFFFFFF) % self.partitions
-        )
+        self.partition_of: Callable[[bytes], int] = lambda key: murmur2(key, self.partitions)
         self._known: set[str] | None = None
         """Items that the topic said something of before."""
         self._described: set[str] = set()

@@ -7,6 +7,7 @@ from typing import Any
 
 from streams.decoding import decode_interaction
 from streams.errors import BrokenStateError, RejectedEventError
+from streams.kafka.misplaced import partition_of
 from streams.pseudonyms import pseudonyms
 from streams.records import HISTORY_HEADER, INTERACTION_TYPES, Exposure, Interaction
 from streams.repair import Fates
@@ -72,6 +73,8 @@ class FoldedBatch:
     """Interactions folded, by type."""
     replayed: int = 0
     duplicates: int = 0
+    misplaced: int = 0
+    """Users whose records belong into another partition."""
     fates: Counter[str] = field(default_factory=Counter)
     """Impressions, by what became of them."""
     lenient: Fates = field(default_factory=Counter)
@@ -89,6 +92,7 @@ class BatchFold:
         self._max_future_ms = settings.state.max_future_seconds * 1000
         self._states = states
         self._known_items = known_items
+        self._partitions = settings.kafka.partitions
         self._pseudonym = pseudonyms(settings.pseudonym_key, settings.kafka.partitions)
 
     def fold(self, partition: int, records: Iterable[Any], now_ms: int) -> FoldedBatch:
@@ -97,13 +101,15 @@ class BatchFold:
         touched_user, known_items, types = batch.touched.get, self._known_items, batch.types
         add, max_future_ms, pseudonym = self._fold.add, self._max_future_ms, self._pseudonym
         decode, answered, added, lenient = decode_interaction, self._answered, Folded.ADDED, batch.lenient
-        day = now_ms // DAY_MS
+        day, partitions = now_ms // DAY_MS, self._partitions
         for record in records:
             offset = record.offset
             try:
                 interaction = decode(record.value, now_ms, max_future_ms, lenient)
                 user_id = pseudonym(interaction.user_id, partition)
-                touched = touched_user(user_id) or touch(self._states, partition, user_id, batch)
+                touched = touched_user(user_id) or touch(
+                    self._states, partition, user_id, batch, partition_of(interaction.user_id, partitions)
+                )
                 folded = add(touched.state, interaction, offset, day)
             except RejectedEventError as why:
                 batch.rejected.append((record, why))
@@ -140,8 +146,17 @@ class BatchFold:
                 touched.value = touched.state.encode()
 
 
-def touch(states: UserStates, partition: int, user_id: str, batch: FoldedBatch) -> Touched:
-    """Return a user who is new in the batch, with the state as it is; one that cannot be read is set aside."""
+def touch(states: UserStates, partition: int, user_id: str, batch: FoldedBatch, home: int) -> Touched:
+    """Return a user who is new in the batch, with the state as it is; one that cannot be read is set aside.
+
+    Args:
+        states: of all users.
+        partition: of the batch.
+        user_id: as stored.
+        batch: what has been folded of it so far.
+        home: the partition that is the user's.
+    """
+    batch.misplaced += home != partition
     try:
         state = states.get(partition, user_id) or UserState()
     except BrokenStateError as exc:
